@@ -1,6 +1,107 @@
-//! SKELETON
+//! The gRPC interface: wire messages to domain values and back, and nothing else.
+//!
+//! Everything that is decided here is what a request says, how a reply is written, and which status
+//! an error becomes (`status`). Knows nothing of ports, processes or shutting down; the server does.
+
+mod call;
+mod client;
+mod collect;
+mod execution_service;
+mod field;
+mod json;
+mod session_service;
+mod status;
+mod view;
+
+use tonic::server::NamedService;
+use tonic::service::{Routes, RoutesBuilder};
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::execution::OutputLimits;
+use crate::limits::Bytes;
+use crate::session::Registry;
+
+pub use client::{Client, ClientError, ExecutionStream};
+pub use collect::text_of;
+pub use json::{JsonError, to_json};
+pub use status::{complete, unknown_method};
+
+use execution_service::Executions;
+use session_service::Sessions;
+use v1::execution_service_server::ExecutionServiceServer;
+use v1::session_service_server::SessionServiceServer;
+
 /// Generated from `proto/pagebox/v1`.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 pub mod v1 {
     tonic::include_proto!("pagebox.v1");
+}
+
+/// The compiled protos, for reflection and the JSON mapping.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// Bounds of the interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// What an execution may give back; a request may ask for less.
+    pub output: OutputLimits,
+    /// Largest message either way.
+    pub message: Bytes,
+}
+
+/// Tells health clients whether new work is taken.
+#[derive(Clone, Debug)]
+pub struct Health(HealthReporter);
+
+impl Health {
+    /// Reports every service as not serving; those who watch are told at once.
+    pub async fn draining(&self) {
+        self.set(ServingStatus::NotServing).await;
+    }
+
+    async fn set(&self, status: ServingStatus) {
+        for name in [
+            "",
+            SessionServiceServer::<Sessions>::NAME,
+            ExecutionServiceServer::<Executions>::NAME,
+        ] {
+            self.0.set_service_status(name, status).await;
+        }
+    }
+}
+
+/// All services: sessions, executions, health, reflection (v1 and v1alpha).
+///
+/// # Errors
+/// When the descriptor set built into the program cannot be read.
+pub async fn routes(
+    registry: Registry,
+    limits: Limits,
+) -> Result<(Routes, Health), tonic_reflection::server::Error> {
+    let reporter = HealthReporter::new();
+    let health = Health(reporter.clone());
+    health.set(ServingStatus::Serving).await;
+    let message = limits.message.as_usize();
+    let sessions = SessionServiceServer::new(Sessions::new(registry.clone()))
+        .max_decoding_message_size(message)
+        .max_encoding_message_size(message);
+    let executions = ExecutionServiceServer::new(Executions::new(registry, limits))
+        .max_decoding_message_size(message)
+        .max_encoding_message_size(message);
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let mut routes = RoutesBuilder::default();
+    routes
+        .add_service(sessions)
+        .add_service(executions)
+        .add_service(tonic_health::pb::health_server::HealthServer::new(
+            tonic_health::server::HealthService::from_health_reporter(reporter),
+        ))
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?);
+    Ok((routes.routes(), health))
 }

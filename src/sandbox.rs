@@ -66,6 +66,11 @@ pub fn start_spawner(config: &SpawnerConfig) -> Result<SpawnerProcess, Error> {
     todo!()
 }
 
+/// As root: drops this process to that uid, no capability left. Else does nothing.
+pub fn drop_privileges(daemon_uid: u32) -> Result<(), Error> {
+    todo!()
+}
+
 /// Handle on the spawner; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Sandboxes(());

@@ -1,0 +1,408 @@
+//! Merging: defaults, then files, then environment variables, then flags.
+//!
+//! Every source is checked by itself against the whole schema, so an error names the file and
+//! line, the variable, or the flag that caused it. Does not judge values; [`Config::validate`] does.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use toml::{Table, Value};
+
+use super::{Config, Error, paths, render};
+
+const PREFIX: &str = "PAGEBOX_";
+/// Variables of the command line's own, which set no key.
+const NOT_KEYS: [&str; 2] = ["PAGEBOX_CONFIG", "PAGEBOX_SERVER"];
+
+/// A flag that sets a key.
+#[derive(Clone, Debug)]
+pub struct Flag {
+    /// As typed, for messages: `--listen`.
+    pub name: &'static str,
+    /// The key, with dots: `egress.host_loopback`.
+    pub key: &'static str,
+    /// Its value.
+    pub value: Value,
+}
+
+/// Where configuration comes from; later ones win.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// Files, in order.
+    pub files: Vec<PathBuf>,
+    /// `PAGEBOX_*` variables; others are ignored.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Flags.
+    pub flags: Vec<Flag>,
+}
+
+impl Sources {
+    /// This process's own: `file` if given, else the usual files that exist; its environment; and
+    /// these flags.
+    #[must_use]
+    pub fn of_process(file: Option<PathBuf>, flags: Vec<Flag>) -> Self {
+        let files = match file {
+            Some(file) => vec![file],
+            None => paths::usual_files(),
+        };
+        Self {
+            files,
+            environment: std::env::vars_os().collect(),
+            flags,
+        }
+    }
+
+    /// Merges and checks them.
+    ///
+    /// # Errors
+    /// What is wrong in the first source that is wrong, then what [`Config::validate`] refuses.
+    pub fn load(self) -> Result<Loaded, Error> {
+        let mut merged = Merged {
+            table: Table::try_from(Config::default()).map_err(combine)?,
+            origins: BTreeMap::new(),
+        };
+        for path in &self.files {
+            merged.add(read_file(path)?, &path.display().to_string());
+        }
+        let defaults = merged.table.clone();
+        for (name, value) in self.environment {
+            let Some((name, key)) = key_of_variable(&name) else {
+                continue;
+            };
+            let error = |message| Error::Environment {
+                name: name.clone(),
+                message,
+            };
+            let value = value
+                .into_string()
+                .map_err(|_| error("is not UTF-8".to_owned()))?;
+            let table = variable_table(&key, &value, &defaults).map_err(error)?;
+            merged.add(table, &name);
+        }
+        for flag in self.flags {
+            let key: Vec<String> = flag.key.split('.').map(str::to_owned).collect();
+            let table = nest(&key, flag.value);
+            check(&table).map_err(|message| Error::Flag {
+                flag: flag.name,
+                message,
+            })?;
+            merged.add(table, flag.name);
+        }
+        let config: Config = merged.table.try_into().map_err(combine)?;
+        config.validate()?;
+        Ok(Loaded {
+            config,
+            files: self.files,
+            origins: merged.origins,
+        })
+    }
+}
+
+fn combine(error: impl std::fmt::Display) -> Error {
+    Error::Combine(error.to_string())
+}
+
+/// The effective configuration and where each value is from.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    files: Vec<PathBuf>,
+    /// Dotted key to source, for values that are not the default.
+    origins: BTreeMap<String, String>,
+}
+
+impl Loaded {
+    /// As TOML, each value that is not the default with a note where it is from.
+    ///
+    /// # Errors
+    /// When a value cannot be written as TOML.
+    pub fn to_toml(&self) -> Result<String, Error> {
+        render::render(&self.config, &self.files, &self.origins)
+    }
+
+    /// Whether a source other than the defaults set this dotted key.
+    #[must_use]
+    pub fn is_set(&self, key: &str) -> bool {
+        self.origins.contains_key(key)
+    }
+}
+
+struct Merged {
+    table: Table,
+    origins: BTreeMap<String, String>,
+}
+
+impl Merged {
+    fn add(&mut self, table: Table, origin: &str) {
+        merge(&mut self.table, table, &mut self.origins, "", origin);
+    }
+}
+
+fn merge(
+    into: &mut Table,
+    from: Table,
+    origins: &mut BTreeMap<String, String>,
+    prefix: &str,
+    origin: &str,
+) {
+    for (key, value) in from {
+        let path = format!("{prefix}{key}");
+        match (into.get_mut(&key), value) {
+            (Some(Value::Table(into)), Value::Table(from)) => {
+                merge(into, from, origins, &format!("{path}."), origin);
+            }
+            (_, value) => {
+                origins.insert(path, origin.to_owned());
+                into.insert(key, value);
+            }
+        }
+    }
+}
+
+fn read_file(path: &Path) -> Result<Table, Error> {
+    let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let error = |error: toml::de::Error| Error::File {
+        path: path.to_owned(),
+        message: error.to_string().trim_end().to_owned(),
+    };
+    toml::from_str::<Config>(&text).map_err(error)?;
+    toml::from_str(&text).map_err(error)
+}
+
+/// Checks one source alone; every key has a default, so a part is a whole.
+fn check(table: &Table) -> Result<(), String> {
+    Config::deserialize(table.clone())
+        .map(drop)
+        .map_err(|error| error.to_string().trim_end().replace('\n', " "))
+}
+
+/// `PAGEBOX_SESSION__MAX_SESSIONS` → `session.max_sessions`.
+fn key_of_variable(name: &OsString) -> Option<(String, Vec<String>)> {
+    let name = name.to_str()?;
+    let key = name.strip_prefix(PREFIX)?;
+    if NOT_KEYS.contains(&name) {
+        return None;
+    }
+    let key = key
+        .split("__")
+        .map(str::to_ascii_lowercase)
+        .collect::<Vec<_>>();
+    Some((name.to_owned(), key))
+}
+
+/// A variable is text; what it means follows from the type of the key's value.
+fn variable_table(key: &[String], text: &str, defaults: &Table) -> Result<Table, String> {
+    let literal = || {
+        format!("value = {text}")
+            .parse::<Table>()
+            .ok()
+            .and_then(|mut table| table.remove("value"))
+    };
+    let string = || Value::String(text.to_owned());
+    let candidates = match lookup(defaults, key) {
+        Some(Value::String(_) | Value::Datetime(_)) => vec![string()],
+        Some(Value::Array(_)) => {
+            let items = text
+                .split(',')
+                .map(str::trim)
+                .filter(|item| !item.is_empty());
+            let list = Value::Array(items.map(|item| Value::String(item.to_owned())).collect());
+            let array = literal().filter(|value| matches!(value, Value::Array(_)));
+            vec![array.unwrap_or(list)]
+        }
+        // Numbers, booleans, and keys that have no default.
+        _ => literal().into_iter().chain([string()]).collect(),
+    };
+    let mut first_error = None;
+    for candidate in candidates {
+        let table = nest(key, candidate);
+        match check(&table) {
+            Ok(()) => return Ok(table),
+            Err(error) => first_error = first_error.or(Some(error)),
+        }
+    }
+    Err(first_error.unwrap_or_else(|| "has no value".to_owned()))
+}
+
+fn lookup<'a>(table: &'a Table, key: &[String]) -> Option<&'a Value> {
+    let (last, path) = key.split_last()?;
+    let mut table = table;
+    for part in path {
+        table = table.get(part)?.as_table()?;
+    }
+    table.get(last)
+}
+
+fn nest(key: &[String], value: Value) -> Table {
+    let mut value = value;
+    for part in key.iter().rev() {
+        value = Value::Table(Table::from_iter([(part.clone(), value)]));
+    }
+    match value {
+        Value::Table(table) => table,
+        // Only for an empty key, which `split` never gives.
+        _ => Table::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::limits::Bytes;
+
+    fn env(pairs: &[(&str, &str)]) -> Sources {
+        Sources {
+            environment: pairs
+                .iter()
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect(),
+            ..Sources::default()
+        }
+    }
+
+    fn file(text: &str) -> (tempfile::NamedTempFile, Sources) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        let sources = Sources {
+            files: vec![file.path().to_owned()],
+            ..Sources::default()
+        };
+        (file, sources)
+    }
+
+    #[test]
+    fn nothing_set_gives_the_defaults() {
+        let loaded = Sources::default().load().unwrap();
+        assert_eq!(loaded.config, Config::default());
+    }
+
+    #[test]
+    fn flags_win_over_environment_wins_over_files() {
+        let (_file, mut sources) =
+            file("listen = \"127.0.0.1:1\"\ndrain_grace = \"1s\"\n[session]\nmax_sessions = 3\n");
+        sources.environment = env(&[
+            ("PAGEBOX_LISTEN", "127.0.0.1:2"),
+            ("PAGEBOX_SESSION__MAX_SESSIONS", "4"),
+            ("PAGEBOX_CONFIG", "ignored"),
+            ("PAGEBOX_SERVER", "ignored"),
+            ("HOME", "/root"),
+        ])
+        .environment;
+        sources.flags = vec![Flag {
+            name: "--listen",
+            key: "listen",
+            value: Value::String("127.0.0.1:3".into()),
+        }];
+        let loaded = sources.load().unwrap();
+        let mut expected = Config::default();
+        expected.listen = "127.0.0.1:3".parse().unwrap();
+        expected.drain_grace = Duration::from_secs(1);
+        expected.session.max_sessions = 4;
+        assert_eq!(loaded.config, expected);
+        assert!(loaded.is_set("listen"));
+        assert!(!loaded.is_set("log.filter"));
+    }
+
+    #[test]
+    fn a_variable_takes_the_type_of_its_key() {
+        let loaded = env(&[
+            ("PAGEBOX_LOG__FILTER", "warn"),
+            ("PAGEBOX_LOG__FORMAT", "json"),
+            ("PAGEBOX_ALLOW_UNAUTHENTICATED", "true"),
+            ("PAGEBOX_DRAIN_GRACE", "2m"),
+            ("PAGEBOX_SESSION__SCRATCH", "64 MiB"),
+            ("PAGEBOX_LIMITS__STDOUT", "1024"),
+            ("PAGEBOX_RUNNERS", "/opt/runners"),
+            ("PAGEBOX_SANDBOX__ALLOW_DEGRADED", "no-cgroup, shared-uid"),
+        ])
+        .load()
+        .unwrap();
+        let config = loaded.config;
+        assert_eq!(config.log.filter, "warn");
+        assert_eq!(config.log.format, super::super::LogFormat::Json);
+        assert!(config.allow_unauthenticated);
+        assert_eq!(config.drain_grace, Duration::from_secs(120));
+        assert_eq!(config.session.scratch, Bytes::mib(64));
+        assert_eq!(config.limits.stdout, Bytes(1024));
+        assert_eq!(config.runners, Some("/opt/runners".into()));
+        assert_eq!(
+            config.sandbox.allow_degraded,
+            [
+                crate::sandbox::Weakening::NoCgroup,
+                crate::sandbox::Weakening::SharedUid
+            ]
+        );
+    }
+
+    #[test]
+    fn a_list_may_be_a_toml_array_or_have_commas() {
+        for text in ["8080,9000", "[\"8080\", \"9000\"]", " 8080 , 9000 ,"] {
+            let table = variable_table(
+                &["egress".into(), "host_loopback".into()],
+                text,
+                &Table::try_from(Config::default()).unwrap(),
+            )
+            .unwrap();
+            assert_eq!(
+                table["egress"]["host_loopback"].as_array().unwrap().len(),
+                2,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_by_name_in_files_and_environment() {
+        let (path, sources) = file("[session]\nmax_sesions = 3\n");
+        let message = sources.load().unwrap_err().to_string();
+        assert!(message.contains("max_sesions"), "{message}");
+        assert!(message.contains("line 2"), "{message}");
+        assert!(
+            message.contains(&path.path().display().to_string()),
+            "{message}"
+        );
+
+        let message = env(&[("PAGEBOX_SESION__MAX_SESSIONS", "3")])
+            .load()
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("PAGEBOX_SESION__MAX_SESSIONS"),
+            "{message}"
+        );
+        assert!(message.contains("`sesion`"), "{message}");
+    }
+
+    #[test]
+    fn wrong_types_are_refused_where_they_are() {
+        let message = env(&[("PAGEBOX_SESSION__MAX_SESSIONS", "many")])
+            .load()
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("PAGEBOX_SESSION__MAX_SESSIONS"),
+            "{message}"
+        );
+        let (_file, sources) = file("drain_grace = \"soon\"\n");
+        let message = sources.load().unwrap_err().to_string();
+        assert!(message.contains("line 1"), "{message}");
+    }
+
+    #[test]
+    fn a_named_file_must_exist() {
+        let sources = Sources {
+            files: vec!["/nonexistent/pagebox.toml".into()],
+            ..Sources::default()
+        };
+        let message = sources.load().unwrap_err().to_string();
+        assert!(message.contains("/nonexistent/pagebox.toml"), "{message}");
+    }
+}

@@ -1,0 +1,232 @@
+//! A client of the two services, for the command line: over TCP, or over one connected socket to a
+//! daemon in the same process. Gives wire messages, hides tonic.
+
+use std::sync::Mutex;
+
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status, Streaming};
+use tonic_types::StatusExt as _;
+use tower::service_fn;
+
+use super::v1;
+use super::v1::execution_service_client::ExecutionServiceClient;
+use super::v1::session_service_client::SessionServiceClient;
+
+/// How long a connection may take to open.
+const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// A connected client.
+#[derive(Clone, Debug)]
+pub struct Client {
+    sessions: SessionServiceClient<Channel>,
+    executions: ExecutionServiceClient<Channel>,
+}
+
+impl Client {
+    /// Connects to a daemon at `http://HOST:PORT` or `HOST:PORT`.
+    ///
+    /// # Errors
+    /// When the address is none, or nothing answers there.
+    pub async fn connect(server: &str) -> Result<Self, ClientError> {
+        let url = match server.split_once("://") {
+            None => format!("http://{server}"),
+            Some(("http", _)) => server.to_owned(),
+            Some(_) => return Err(ClientError::Address(server.to_owned())),
+        };
+        let endpoint =
+            Endpoint::from_shared(url).map_err(|_| ClientError::Address(server.to_owned()))?;
+        let connected = endpoint.connect_timeout(CONNECT_TIMEOUT).connect().await;
+        let channel = connected.map_err(|error| ClientError::Unreachable {
+            server: server.to_owned(),
+            why: innermost(&error),
+        })?;
+        Ok(Self::over(channel))
+    }
+
+    /// Speaks over a socket whose other end a daemon serves.
+    ///
+    /// # Errors
+    /// When the other end is closed.
+    pub async fn over_socket(socket: UnixStream) -> Result<Self, ClientError> {
+        let socket = Mutex::new(Some(socket));
+        // tonic asks for a second connection only when the first is lost; there is none then.
+        let connector = service_fn(move |_| {
+            let socket = socket.lock().ok().and_then(|mut socket| socket.take());
+            async move {
+                socket
+                    .map(TokioIo::new)
+                    .ok_or_else(|| std::io::Error::from(std::io::ErrorKind::BrokenPipe))
+            }
+        });
+        let connected = Endpoint::from_static("http://pagebox.embedded")
+            .connect_with_connector(connector)
+            .await;
+        let channel = connected.map_err(|error| ClientError::Unreachable {
+            server: "the embedded daemon".to_owned(),
+            why: innermost(&error),
+        })?;
+        Ok(Self::over(channel))
+    }
+
+    fn over(channel: Channel) -> Self {
+        // The daemon bounds what it sends; a second bound here could only lose a reply.
+        Self {
+            sessions: SessionServiceClient::new(channel.clone())
+                .max_decoding_message_size(usize::MAX),
+            executions: ExecutionServiceClient::new(channel).max_decoding_message_size(usize::MAX),
+        }
+    }
+
+    /// Opens a session.
+    ///
+    /// # Errors
+    /// What the daemon refuses.
+    pub async fn create_session(
+        &mut self,
+        request: v1::CreateSessionRequest,
+    ) -> Result<v1::Session, ClientError> {
+        let reply = self.sessions.create_session(request).await?.into_inner();
+        Ok(reply.session.unwrap_or_default())
+    }
+
+    /// Reads a session.
+    ///
+    /// # Errors
+    /// What the daemon refuses.
+    pub async fn get_session(&mut self, session_id: String) -> Result<v1::Session, ClientError> {
+        let request = v1::GetSessionRequest { session_id };
+        let reply = self.sessions.get_session(request).await?.into_inner();
+        Ok(reply.session.unwrap_or_default())
+    }
+
+    /// Reads one page of sessions.
+    ///
+    /// # Errors
+    /// What the daemon refuses.
+    pub async fn list_sessions(
+        &mut self,
+        request: v1::ListSessionsRequest,
+    ) -> Result<v1::ListSessionsResponse, ClientError> {
+        Ok(self.sessions.list_sessions(request).await?.into_inner())
+    }
+
+    /// Ends a session.
+    ///
+    /// # Errors
+    /// What the daemon refuses.
+    pub async fn stop_session(
+        &mut self,
+        session_id: String,
+    ) -> Result<v1::StopSessionResponse, ClientError> {
+        let request = v1::StopSessionRequest { session_id };
+        Ok(self.sessions.stop_session(request).await?.into_inner())
+    }
+
+    /// Runs code; dropping the stream kills it.
+    ///
+    /// # Errors
+    /// What the daemon refuses.
+    pub async fn execute(
+        &mut self,
+        options: v1::ExecutionOptions,
+    ) -> Result<ExecutionStream, ClientError> {
+        let request = v1::ExecuteStreamRequest {
+            options: Some(options),
+        };
+        let reply = self.executions.execute_stream(request).await?;
+        Ok(ExecutionStream(reply.into_inner()))
+    }
+
+    /// Kills an execution; `false` when it had already ended.
+    ///
+    /// # Errors
+    /// What the daemon refuses.
+    pub async fn cancel(&mut self, execution_id: String) -> Result<bool, ClientError> {
+        let request = v1::CancelExecutionRequest { execution_id };
+        let reply = self.executions.cancel_execution(request).await?;
+        Ok(reply.into_inner().cancelled)
+    }
+}
+
+/// The events of one execution.
+#[derive(Debug)]
+pub struct ExecutionStream(Streaming<v1::ExecuteStreamResponse>);
+
+impl ExecutionStream {
+    /// The next event; `None` after the last. Cancel safe.
+    ///
+    /// # Errors
+    /// When the daemon ends the call, or is lost.
+    pub async fn next(
+        &mut self,
+    ) -> Result<Option<v1::execute_stream_response::Event>, ClientError> {
+        loop {
+            match self.0.message().await? {
+                None => return Ok(None),
+                Some(v1::ExecuteStreamResponse { event: Some(event) }) => return Ok(Some(event)),
+                // An event of a newer daemon.
+                Some(v1::ExecuteStreamResponse { event: None }) => {}
+            }
+        }
+    }
+}
+
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+/// Why a call gave no reply.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Not an address.
+    #[error("{0:?} is not a server address; write http://HOST:PORT")]
+    Address(String),
+    /// Nothing answers there.
+    #[error("cannot reach {server}: {why}; is `pagebox serve` running there?")]
+    Unreachable {
+        /// Where.
+        server: String,
+        /// Why.
+        why: String,
+    },
+    /// The connection was lost during the call.
+    #[error("lost the connection to the daemon: {0}")]
+    Lost(String),
+    /// The daemon refused the call.
+    #[error("{message} ({reason})")]
+    Refused {
+        /// What the daemon says.
+        message: String,
+        /// The `ErrorInfo` reason.
+        reason: String,
+    },
+}
+
+impl From<Status> for ClientError {
+    fn from(status: Status) -> Self {
+        match status.get_details_error_info() {
+            Some(info) => Self::Refused {
+                message: status.message().to_owned(),
+                reason: info.reason,
+            },
+            // The daemon's statuses have an ErrorInfo; this one was made on this side.
+            None if matches!(
+                status.code(),
+                Code::Unavailable | Code::Unknown | Code::Cancelled
+            ) =>
+            {
+                Self::Lost(innermost(&status))
+            }
+            None => Self::Refused {
+                message: status.message().to_owned(),
+                reason: format!("{:?}", status.code()),
+            },
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! `pagebox.v1.SessionService`.
+
+use std::pin::Pin;
+
+use futures_util::{Stream, StreamExt as _};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::call::{Deadline, answer};
+use super::v1::session_service_server::SessionService;
+use super::{field, v1, view};
+use crate::session::{Registry, SessionEvent};
+
+/// The service over a registry.
+#[derive(Clone, Debug)]
+pub(super) struct Sessions {
+    registry: Registry,
+}
+
+impl Sessions {
+    pub(super) fn new(registry: Registry) -> Self {
+        Self { registry }
+    }
+}
+
+type EventStream = Pin<Box<dyn Stream<Item = Result<v1::WatchSessionResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl SessionService for Sessions {
+    async fn create_session(
+        &self,
+        request: Request<v1::CreateSessionRequest>,
+    ) -> Result<Response<v1::CreateSessionResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        answer("CreateSession", &metadata, async {
+            let options = field::session_options("options.", request.options)?;
+            let key = field::idempotency_key(request.idempotency_key)?;
+            let view = self.registry.create(options, key).await?;
+            Ok(v1::CreateSessionResponse {
+                session: Some(view::session(view)),
+            })
+        })
+        .await
+    }
+
+    async fn get_session(
+        &self,
+        request: Request<v1::GetSessionRequest>,
+    ) -> Result<Response<v1::GetSessionResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        answer("GetSession", &metadata, async {
+            let id = field::session_id("session_id", &request.session_id)?;
+            Ok(v1::GetSessionResponse {
+                session: Some(view::session(self.registry.get(id)?)),
+            })
+        })
+        .await
+    }
+
+    async fn list_sessions(
+        &self,
+        request: Request<v1::ListSessionsRequest>,
+    ) -> Result<Response<v1::ListSessionsResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        answer("ListSessions", &metadata, async {
+            let states = field::states(&request.states)?;
+            let limit = field::page_size(request.page_size)?;
+            let after = field::page_token(&request.page_token)?;
+            let (views, last) = self.registry.list(&states, after, limit);
+            Ok(v1::ListSessionsResponse {
+                sessions: views.into_iter().map(view::session).collect(),
+                next_page_token: field::next_page_token(last),
+            })
+        })
+        .await
+    }
+
+    async fn stop_session(
+        &self,
+        request: Request<v1::StopSessionRequest>,
+    ) -> Result<Response<v1::StopSessionResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        answer("StopSession", &metadata, async {
+            let id = field::session_id("session_id", &request.session_id)?;
+            let view = self.registry.stop(id).await?;
+            Ok(v1::StopSessionResponse {
+                duration: view::lifetime(&view),
+                session: Some(view::session(view)),
+            })
+        })
+        .await
+    }
+
+    type WatchSessionStream = EventStream;
+
+    async fn watch_session(
+        &self,
+        request: Request<v1::WatchSessionRequest>,
+    ) -> Result<Response<EventStream>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        answer("WatchSession", &metadata, async {
+            let deadline = Deadline::of(&metadata)?;
+            let id = field::session_id("session_id", &request.session_id)?;
+            let events = ReceiverStream::new(self.registry.watch(id)?);
+            Ok(watch(events, deadline))
+        })
+        .await
+    }
+}
+
+fn watch(
+    events: impl Stream<Item = SessionEvent> + Send + Unpin + 'static,
+    deadline: Deadline,
+) -> EventStream {
+    // `None` once the deadline has passed.
+    let stream = futures_util::stream::unfold(Some(events), move |events| async move {
+        let mut events = events?;
+        match deadline.bound(events.next()).await {
+            Ok(event) => Some((Ok(view::session_event(event?)), Some(events))),
+            Err(error) => Some((Err(error.into()), None)),
+        }
+    });
+    Box::pin(stream)
+}

@@ -1,0 +1,407 @@
+//! The one place where an error becomes a gRPC status.
+//!
+//! Every status carries `google.rpc.ErrorInfo` with domain "pagebox"; INVALID_ARGUMENT also carries
+//! `google.rpc.BadRequest`. Statuses that tonic makes itself get theirs in [`complete`].
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tonic::codegen::http::{HeaderMap, Response};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use super::field::FieldError;
+use crate::id::ExecutionId;
+use crate::limits::Bytes;
+use crate::session;
+
+const DOMAIN: &str = "pagebox";
+/// A status travels in HTTP/2 headers, twice and encoded; clients refuse more than 8 KiB of them.
+const MAX_MESSAGE_BYTES: usize = 1500;
+/// How tonic and prost begin the message for bytes that are not the request's type.
+const UNDECODABLE: &str = "failed to decode Protobuf message: ";
+
+const INVALID_FIELD: &str = "INVALID_FIELD";
+
+/// Why a call ends with a status other than OK.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    /// A field is not as it must be.
+    #[error(transparent)]
+    Field(#[from] FieldError),
+    /// The session layer refused, or could not start it.
+    #[error(transparent)]
+    Session(#[from] session::Error),
+    /// The reply does not fit a message.
+    #[error(
+        "the reply is {0}, more than the {1} of one message; \
+         use ExecuteStream, or ask for lower output_limits"
+    )]
+    ReplyTooLarge(Bytes, Bytes),
+    /// The caller's own deadline has passed.
+    #[error("the call's own deadline of {0:?} has passed")]
+    DeadlineExceeded(Duration),
+    /// The events of an execution ended without a report.
+    #[error("execution {0} ended without a report")]
+    NoReport(ExecutionId),
+}
+
+/// Code, reason and metadata of an error.
+struct Class {
+    code: Code,
+    reason: &'static str,
+    metadata: HashMap<String, String>,
+}
+
+fn class(code: Code, reason: &'static str) -> Class {
+    Class {
+        code,
+        reason,
+        metadata: HashMap::new(),
+    }
+}
+
+impl Class {
+    fn with(mut self, key: &str, value: impl ToString) -> Self {
+        self.metadata.insert(key.to_owned(), value.to_string());
+        self
+    }
+}
+
+fn classify(error: &Error) -> Class {
+    use session::Error as S;
+    match error {
+        Error::Field(_) | Error::Session(S::BadRequest(_)) => {
+            class(Code::InvalidArgument, INVALID_FIELD)
+        }
+        Error::Session(S::SessionUnknown(id)) => {
+            class(Code::NotFound, "SESSION_UNKNOWN").with("session_id", id)
+        }
+        Error::Session(S::ExecutionUnknown(id)) => {
+            class(Code::NotFound, "EXECUTION_UNKNOWN").with("execution_id", id)
+        }
+        Error::Session(S::SessionEnded { id, .. }) => {
+            class(Code::FailedPrecondition, "SESSION_ENDED").with("session_id", id)
+        }
+        Error::Session(S::SessionLimit { limit }) => {
+            class(Code::ResourceExhausted, "SESSION_LIMIT").with("limit", limit)
+        }
+        Error::Session(S::QueueFull { waiting }) => {
+            class(Code::ResourceExhausted, "QUEUE_FULL").with("waiting", waiting)
+        }
+        Error::Session(S::Draining) => class(Code::Unavailable, "DRAINING"),
+        Error::Session(S::Sandbox(_)) => class(Code::Internal, "SANDBOX_FAILED"),
+        Error::Session(S::Browser(_)) => class(Code::Internal, "BROWSER_FAILED"),
+        Error::Session(S::Runner { language, .. }) => {
+            class(Code::Internal, "RUNNER_FAILED").with("language", language)
+        }
+        Error::ReplyTooLarge(bytes, limit) => class(Code::ResourceExhausted, "REPLY_TOO_LARGE")
+            .with("reply_bytes", bytes.0)
+            .with("limit_bytes", limit.0),
+        Error::DeadlineExceeded(_) => class(Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+        Error::NoReport(id) => class(Code::Internal, "RUNNER_FAILED").with("execution_id", id),
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        let class = classify(&error);
+        if class.code == Code::Internal {
+            tracing::error!(reason = class.reason, error = %Chain(&error), "call failed");
+        } else {
+            tracing::debug!(reason = class.reason, code = ?class.code, "call refused");
+        }
+        let mut details = ErrorDetails::with_error_info(class.reason, DOMAIN, class.metadata);
+        match &error {
+            Error::Field(FieldError { field, message }) => {
+                details.add_bad_request_violation(field, message);
+            }
+            Error::Session(session::Error::BadRequest(bad)) => {
+                details.add_bad_request_violation(bad.field, &bad.message);
+            }
+            _ => {}
+        }
+        Status::with_error_details(class.code, bounded(&error.to_string()), details)
+    }
+}
+
+/// An error with all its sources, for the log.
+struct Chain<'a>(&'a dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut last = self.0.to_string();
+        f.write_str(&last)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            let text = error.to_string();
+            // Most errors already hold their source's text.
+            if !last.ends_with(&text) {
+                write!(f, ": {text}")?;
+            }
+            last = text;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
+fn bounded(message: &str) -> &str {
+    &message[..message.floor_char_boundary_at(MAX_MESSAGE_BYTES)]
+}
+
+trait FloorCharBoundary {
+    fn floor_char_boundary_at(&self, at: usize) -> usize;
+}
+
+impl FloorCharBoundary for str {
+    fn floor_char_boundary_at(&self, at: usize) -> usize {
+        (0..=at.min(self.len()))
+            .rev()
+            .find(|&i| self.is_char_boundary(i))
+            .unwrap_or(0)
+    }
+}
+
+/// The status for a method there is none of.
+#[must_use]
+pub fn unknown_method(path: &str) -> Status {
+    Status::with_error_details(
+        Code::Unimplemented,
+        bounded(&format!("no method {path}")),
+        ErrorDetails::with_error_info("METHOD_UNKNOWN", DOMAIN, HashMap::new()),
+    )
+}
+
+/// Gives a status that tonic itself made (undecodable or too large message, unknown method) the
+/// details every other one has, and the code the API promises.
+#[must_use]
+pub fn complete<B>(mut response: Response<B>) -> Response<B> {
+    let headers = response.headers_mut();
+    if headers.contains_key(Status::GRPC_STATUS) && !headers.contains_key("grpc-status-details-bin")
+    {
+        if let Some(status) = foreign(headers) {
+            headers.remove(Status::GRPC_STATUS);
+            headers.remove("grpc-message");
+            // On failure the headers stay without a status, which every client reads as an error.
+            if let Err(error) = status.add_header(headers) {
+                tracing::warn!(%error, "a status could not be written as headers");
+            }
+        }
+    }
+    response
+}
+
+fn foreign(headers: &HeaderMap) -> Option<Status> {
+    let status = Status::from_header_map(headers)?;
+    if status.code() == Code::Ok {
+        return None;
+    }
+    let message = bounded(status.message());
+    let with = |code, reason: &str| {
+        let details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
+        Status::with_error_details(code, message, details)
+    };
+    Some(match status.code() {
+        Code::Internal if message.starts_with(UNDECODABLE) => {
+            FieldError::undecodable(&message[UNDECODABLE.len()..]).into_status()
+        }
+        // tonic's code for a request above the largest message.
+        Code::OutOfRange => with(Code::ResourceExhausted, "REQUEST_TOO_LARGE"),
+        Code::Unimplemented => with(Code::Unimplemented, "METHOD_UNKNOWN"),
+        Code::NotFound => with(Code::NotFound, "SERVICE_UNKNOWN"),
+        code => with(code, "BAD_CALL"),
+    })
+}
+
+impl FieldError {
+    fn into_status(self) -> Status {
+        Error::Field(self).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use prost::Message as _;
+
+    use super::*;
+    use crate::execution::{BadRequest, Language};
+    use crate::id::SessionId;
+    use crate::{browser, sandbox};
+
+    fn reason_of(status: &Status) -> String {
+        let info = status.get_details_error_info().expect("an ErrorInfo");
+        assert_eq!(info.domain, "pagebox");
+        info.reason
+    }
+
+    fn parts(error: impl Into<Error>) -> (Code, String) {
+        let status = Status::from(error.into());
+        (status.code(), reason_of(&status))
+    }
+
+    #[test]
+    fn every_error_has_its_code_and_reason() {
+        use session::Error as S;
+        let session = SessionId::generate();
+        let execution = ExecutionId::generate();
+        let cases: Vec<(Error, Code, &str)> = vec![
+            (
+                FieldError::new("code", "x").into(),
+                Code::InvalidArgument,
+                "INVALID_FIELD",
+            ),
+            (
+                S::BadRequest(BadRequest::new("idempotency_key", "x")).into(),
+                Code::InvalidArgument,
+                "INVALID_FIELD",
+            ),
+            (
+                S::SessionUnknown(session).into(),
+                Code::NotFound,
+                "SESSION_UNKNOWN",
+            ),
+            (
+                S::ExecutionUnknown(execution).into(),
+                Code::NotFound,
+                "EXECUTION_UNKNOWN",
+            ),
+            (
+                S::SessionEnded {
+                    id: session,
+                    detail: "x".into(),
+                }
+                .into(),
+                Code::FailedPrecondition,
+                "SESSION_ENDED",
+            ),
+            (
+                S::SessionLimit { limit: 1 }.into(),
+                Code::ResourceExhausted,
+                "SESSION_LIMIT",
+            ),
+            (
+                S::QueueFull { waiting: 1 }.into(),
+                Code::ResourceExhausted,
+                "QUEUE_FULL",
+            ),
+            (S::Draining.into(), Code::Unavailable, "DRAINING"),
+            (
+                S::Runner {
+                    language: Language::Bash,
+                    detail: "x".into(),
+                }
+                .into(),
+                Code::Internal,
+                "RUNNER_FAILED",
+            ),
+            (
+                Error::ReplyTooLarge(Bytes(2), Bytes(1)),
+                Code::ResourceExhausted,
+                "REPLY_TOO_LARGE",
+            ),
+            (
+                Error::DeadlineExceeded(Duration::from_secs(1)),
+                Code::DeadlineExceeded,
+                "DEADLINE_EXCEEDED",
+            ),
+            (Error::NoReport(execution), Code::Internal, "RUNNER_FAILED"),
+        ];
+        for (error, code, reason) in cases {
+            let name = format!("{error:?}");
+            assert_eq!(parts(error), (code, reason.to_owned()), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_bad_field_is_named() {
+        for (error, field) in [
+            (
+                Error::from(FieldError::new("options.code", "x")),
+                "options.code",
+            ),
+            (
+                session::Error::from(BadRequest::new("idempotency_key", "x")).into(),
+                "idempotency_key",
+            ),
+        ] {
+            let status = Status::from(error);
+            let bad = status.get_details_bad_request().unwrap();
+            assert_eq!(bad.field_violations[0].field, field);
+            assert!(status.message().contains(field));
+        }
+    }
+
+    #[test]
+    fn long_messages_are_cut_at_a_character() {
+        let status = Status::from(Error::from(FieldError::new("code", "ä".repeat(5000))));
+        assert!(status.message().len() <= MAX_MESSAGE_BYTES);
+        let mut headers = HeaderMap::new();
+        status.add_header(&mut headers).unwrap();
+        let total: usize = headers
+            .iter()
+            .map(|(k, v)| k.as_str().len() + v.len())
+            .sum();
+        assert!(total < 8 << 10, "{total}");
+    }
+
+    fn completed(status: Status) -> Status {
+        let response = complete(status.into_http::<()>());
+        Status::from_header_map(response.headers()).unwrap()
+    }
+
+    #[test]
+    fn an_undecodable_message_names_its_field() {
+        // ExecuteRequest{options{code: b"\xff"}}
+        let bytes: &[u8] = &[0x0a, 0x03, 0x22, 0x01, 0xff];
+        let error = super::super::v1::ExecuteRequest::decode(bytes).unwrap_err();
+        let status = completed(Status::internal(error.to_string()));
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert_eq!(reason_of(&status), "INVALID_FIELD");
+        let bad = status.get_details_bad_request().unwrap();
+        assert_eq!(bad.field_violations[0].field, "options.code");
+    }
+
+    #[test]
+    fn statuses_made_by_tonic_get_an_error_info() {
+        for (status, code, reason) in [
+            (
+                Status::out_of_range("too large"),
+                Code::ResourceExhausted,
+                "REQUEST_TOO_LARGE",
+            ),
+            (
+                Status::unimplemented(""),
+                Code::Unimplemented,
+                "METHOD_UNKNOWN",
+            ),
+            (Status::not_found("x"), Code::NotFound, "SERVICE_UNKNOWN"),
+            (Status::internal("x"), Code::Internal, "BAD_CALL"),
+        ] {
+            let status = completed(status);
+            assert_eq!((status.code(), reason_of(&status).as_str()), (code, reason));
+        }
+        assert_eq!(reason_of(&unknown_method("/a/b")), "METHOD_UNKNOWN");
+    }
+
+    #[test]
+    fn a_complete_status_and_success_are_left_alone() {
+        let status = Status::from(Error::from(session::Error::Draining));
+        assert_eq!(reason_of(&completed(status)), "DRAINING");
+        let mut response = Response::new(());
+        response
+            .headers_mut()
+            .insert("grpc-status", "0".parse().unwrap());
+        assert_eq!(complete(response).headers().len(), 1);
+    }
+
+    /// Kept apart: these two hold errors of other modules.
+    #[test]
+    fn start_failures_are_internal() {
+        let sandbox: fn(Arc<sandbox::Error>) -> session::Error = session::Error::Sandbox;
+        let browser: fn(Arc<browser::Error>) -> session::Error = session::Error::Browser;
+        let _ = (sandbox, browser);
+    }
+}

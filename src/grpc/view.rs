@@ -1,0 +1,324 @@
+//! Domain → wire: sessions, events and reports as a caller sees them.
+
+use std::time::{Duration, SystemTime};
+
+use super::v1;
+use crate::cdp::{HubEvent, Page};
+use crate::execution::{ExecutionReport, Outcome};
+use crate::limits::Bytes;
+use crate::session::{EndReason, SessionEvent, SessionView, State};
+
+/// Output of an execution as text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Text {
+    pub(super) text: String,
+    /// It held bytes that are not UTF-8.
+    pub(super) lossy: bool,
+}
+
+pub(super) fn session(view: SessionView) -> v1::Session {
+    v1::Session {
+        id: view.id.to_string(),
+        state: state(view.state).into(),
+        end_reason: view
+            .end_reason
+            .map_or(v1::EndReason::Unspecified, end_reason)
+            .into(),
+        end_detail: view.end_detail,
+        create_time: Some(timestamp(view.create_time)),
+        expire_time: Some(timestamp(view.expire_time)),
+        end_time: view.end_time.map(timestamp),
+        ttl: Some(duration(view.ttl)),
+        idle_ttl: Some(duration(view.idle_ttl)),
+        running_executions: view.running_executions,
+        total_executions: view.total_executions,
+        url: view.url,
+        title: view.title,
+        labels: view.labels.into_iter().collect(),
+        start_error: view.start_error.unwrap_or_default(),
+        isolation: Some(v1::Isolation {
+            full: view.degraded.is_empty(),
+            degraded: view.degraded.to_vec(),
+        }),
+    }
+}
+
+/// From created to ended; nothing while it lives.
+pub(super) fn lifetime(view: &SessionView) -> Option<prost_types::Duration> {
+    let end = view.end_time?;
+    // A clock set back in between gives zero.
+    Some(duration(
+        end.duration_since(view.create_time).unwrap_or_default(),
+    ))
+}
+
+fn state(state: State) -> v1::SessionState {
+    match state {
+        State::Starting => v1::SessionState::Starting,
+        State::Ready => v1::SessionState::Ready,
+        State::Stopping => v1::SessionState::Stopping,
+        State::Stopped => v1::SessionState::Stopped,
+        State::Failed => v1::SessionState::Failed,
+    }
+}
+
+fn end_reason(reason: EndReason) -> v1::EndReason {
+    match reason {
+        EndReason::Stopped => v1::EndReason::Stopped,
+        EndReason::TtlExpired => v1::EndReason::TtlExpired,
+        EndReason::IdleExpired => v1::EndReason::IdleExpired,
+        EndReason::OneShotDone => v1::EndReason::OneShotDone,
+        EndReason::Drained => v1::EndReason::Drained,
+        EndReason::BrowserCrashed => v1::EndReason::BrowserCrashed,
+        EndReason::StartFailed => v1::EndReason::StartFailed,
+        EndReason::Abandoned => v1::EndReason::Abandoned,
+    }
+}
+
+pub(super) fn session_event(event: SessionEvent) -> v1::WatchSessionResponse {
+    use v1::watch_session_response::Event;
+    let (time, event) = match event {
+        SessionEvent::State(view) => (SystemTime::now(), Event::Session(session(*view))),
+        SessionEvent::Page(time, HubEvent::PageOpened(page)) => {
+            (time, Event::PageOpened(page_event(page)))
+        }
+        SessionEvent::Page(time, HubEvent::PageChanged(page)) => {
+            (time, Event::PageChanged(page_event(page)))
+        }
+        SessionEvent::Page(time, HubEvent::PageClosed(page)) => {
+            (time, Event::PageClosed(page_event(page)))
+        }
+        SessionEvent::Page(time, HubEvent::PageActivated(page)) => {
+            (time, Event::PageActivated(page_event(page)))
+        }
+        SessionEvent::Dropped(count) => (
+            SystemTime::now(),
+            Event::EventsDropped(v1::EventsDropped { count }),
+        ),
+    };
+    v1::WatchSessionResponse {
+        time: Some(timestamp(time)),
+        event: Some(event),
+    }
+}
+
+fn page_event(page: Page) -> v1::PageEvent {
+    v1::PageEvent {
+        target_id: page.target_id,
+        url: page.url,
+        title: page.title,
+    }
+}
+
+/// The reply of an execution; a stream gives its output apart and leaves it empty here.
+pub(super) fn report(report: ExecutionReport, stdout: Text, stderr: Text) -> v1::ExecuteResponse {
+    v1::ExecuteResponse {
+        execution_id: report.execution_id.to_string(),
+        session_id: report.session_id.to_string(),
+        outcome: outcome(report.outcome).into(),
+        success: report.outcome == Outcome::Completed,
+        exit_code: report.exit_code,
+        killed: report.killed,
+        stdout: stdout.text,
+        stderr: stderr.text,
+        result: report.result,
+        error: report.error.map(|error| v1::ExecutionError {
+            name: error.name,
+            message: error.message,
+        }),
+        stdout_truncated: report.stdout_truncated,
+        stderr_truncated: report.stderr_truncated,
+        result_truncated: report.result_truncated,
+        stdout_lossy: stdout.lossy,
+        stderr_lossy: stderr.lossy,
+        start_time: Some(timestamp(report.start_time)),
+        end_time: Some(timestamp(report.end_time)),
+        duration: Some(duration(report.duration)),
+        peak_memory_bytes: report.peak_memory.map_or(0, |Bytes(bytes)| bytes),
+        cpu_time: Some(duration(report.cpu_time)),
+        context_restarted: report.context_restarted,
+        page_replaced: report.page_replaced,
+        url: report.url,
+        title: report.title,
+    }
+}
+
+fn outcome(outcome: Outcome) -> v1::Outcome {
+    match outcome {
+        Outcome::Completed => v1::Outcome::Completed,
+        Outcome::Failed => v1::Outcome::Failed,
+        Outcome::TimedOut => v1::Outcome::TimedOut,
+        Outcome::OutOfMemory => v1::Outcome::OutOfMemory,
+        Outcome::OutputLimit => v1::Outcome::OutputLimit,
+        Outcome::Cancelled => v1::Outcome::Cancelled,
+        Outcome::BrowserCrashed => v1::Outcome::BrowserCrashed,
+        Outcome::RunnerCrashed => v1::Outcome::RunnerCrashed,
+    }
+}
+
+pub(super) fn timestamp(time: SystemTime) -> prost_types::Timestamp {
+    time.into()
+}
+
+fn duration(duration: Duration) -> prost_types::Duration {
+    prost_types::Duration {
+        seconds: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        nanos: duration.subsec_nanos().cast_signed(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::execution::ExecutionError;
+    use crate::id::{ExecutionId, SessionId};
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn wire_time(seconds: i64) -> Option<prost_types::Timestamp> {
+        Some(prost_types::Timestamp { seconds, nanos: 0 })
+    }
+
+    fn wire_duration(seconds: i64, nanos: i32) -> Option<prost_types::Duration> {
+        Some(prost_types::Duration { seconds, nanos })
+    }
+
+    fn view() -> SessionView {
+        SessionView {
+            id: SessionId::generate(),
+            state: State::Failed,
+            end_reason: Some(EndReason::BrowserCrashed),
+            end_detail: "signal 11".into(),
+            create_time: at(100),
+            expire_time: at(700),
+            end_time: Some(at(160)),
+            ttl: Duration::from_secs(600),
+            idle_ttl: Duration::from_secs(300),
+            running_executions: 1,
+            total_executions: 2,
+            url: "https://a/".into(),
+            title: "A".into(),
+            labels: [("k".to_owned(), "v".to_owned())].into(),
+            start_error: Some("refused".into()),
+            degraded: Arc::from(["no cgroup".to_owned()]),
+        }
+    }
+
+    #[test]
+    fn a_session_arrives_whole() {
+        let view = view();
+        assert_eq!(lifetime(&view), wire_duration(60, 0));
+        let id = view.id.to_string();
+        assert_eq!(
+            session(view),
+            v1::Session {
+                id,
+                state: v1::SessionState::Failed.into(),
+                end_reason: v1::EndReason::BrowserCrashed.into(),
+                end_detail: "signal 11".into(),
+                create_time: wire_time(100),
+                expire_time: wire_time(700),
+                end_time: wire_time(160),
+                ttl: wire_duration(600, 0),
+                idle_ttl: wire_duration(300, 0),
+                running_executions: 1,
+                total_executions: 2,
+                url: "https://a/".into(),
+                title: "A".into(),
+                labels: [("k".to_owned(), "v".to_owned())].into(),
+                start_error: "refused".into(),
+                isolation: Some(v1::Isolation {
+                    full: false,
+                    degraded: vec!["no cgroup".into()],
+                }),
+            }
+        );
+    }
+
+    #[test]
+    fn a_report_arrives_whole() {
+        let (execution_id, session_id) = (ExecutionId::generate(), SessionId::generate());
+        let text = |text: &str, lossy| Text {
+            text: text.into(),
+            lossy,
+        };
+        let wire = report(
+            ExecutionReport {
+                execution_id,
+                session_id,
+                outcome: Outcome::Failed,
+                exit_code: 1,
+                killed: false,
+                result: Some("r".into()),
+                error: Some(ExecutionError {
+                    name: "TypeError".into(),
+                    message: "m".into(),
+                }),
+                stdout_truncated: true,
+                stderr_truncated: false,
+                result_truncated: true,
+                start_time: at(1),
+                end_time: at(2),
+                duration: Duration::from_millis(1500),
+                peak_memory: Some(Bytes(9)),
+                cpu_time: Duration::from_nanos(7),
+                context_restarted: true,
+                page_replaced: true,
+                url: "u".into(),
+                title: "t".into(),
+            },
+            text("o", true),
+            text("e", false),
+        );
+        assert_eq!(
+            wire,
+            v1::ExecuteResponse {
+                execution_id: execution_id.to_string(),
+                session_id: session_id.to_string(),
+                outcome: v1::Outcome::Failed.into(),
+                success: false,
+                exit_code: 1,
+                killed: false,
+                stdout: "o".into(),
+                stderr: "e".into(),
+                result: Some("r".into()),
+                error: Some(v1::ExecutionError {
+                    name: "TypeError".into(),
+                    message: "m".into(),
+                }),
+                stdout_truncated: true,
+                stderr_truncated: false,
+                result_truncated: true,
+                stdout_lossy: true,
+                stderr_lossy: false,
+                start_time: wire_time(1),
+                end_time: wire_time(2),
+                duration: wire_duration(1, 500_000_000),
+                peak_memory_bytes: 9,
+                cpu_time: wire_duration(0, 7),
+                context_restarted: true,
+                page_replaced: true,
+                url: "u".into(),
+                title: "t".into(),
+            }
+        );
+    }
+
+    #[test]
+    fn only_completed_is_a_success() {
+        for (domain, wire) in [
+            (Outcome::Completed, v1::Outcome::Completed),
+            (Outcome::TimedOut, v1::Outcome::TimedOut),
+            (Outcome::OutOfMemory, v1::Outcome::OutOfMemory),
+            (Outcome::OutputLimit, v1::Outcome::OutputLimit),
+            (Outcome::Cancelled, v1::Outcome::Cancelled),
+            (Outcome::RunnerCrashed, v1::Outcome::RunnerCrashed),
+        ] {
+            assert_eq!(outcome(domain), wire);
+        }
+    }
+}
