@@ -2,7 +2,10 @@
 //! `cargo run --example site`, then `pagebox serve --host-loopback PORT`.
 
 #[path = "../tests/common/site.rs"]
-#[allow(dead_code, reason = "each user of the fixture site needs another part of it")]
+#[allow(
+    dead_code,
+    reason = "each user of the fixture site needs another part of it"
+)]
 mod site;
 
 #[tokio::main]
