@@ -255,9 +255,6 @@ pub enum Error {
         /// Why.
         source: Arc<runner::Error>,
     },
-    /// The network policy or a listener could not be set up.
-    #[error("could not set up the way out: {0}")]
-    Egress(#[source] Arc<egress::Error>),
     /// A listener from the sandbox could not be used.
     #[error("could not use a listener of the sandbox: {0}")]
     Listener(#[source] Arc<std::io::Error>),
