@@ -83,9 +83,9 @@ impl Registry {
     ///
     /// # Errors
     /// When the egress rules are not valid.
-    pub fn new(sandboxes: Sandboxes, configs: Configs) -> Result<Self, Error> {
+    pub fn new(sandboxes: Sandboxes, configs: Configs) -> Result<Self, egress::Error> {
         let policy =
-            egress::Policy::new(&configs.egress).map_err(|error| Error::Egress(Arc::new(error)))?;
+            egress::Policy::new(&configs.egress)?;
         let degraded = sandboxes
             .report()
             .probes
