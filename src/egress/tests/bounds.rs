@@ -149,7 +149,7 @@ async fn headers_have_a_bound_on_both_sides() {
 #[tokio::test]
 async fn silence_ends_tunnels_answers_and_half_sent_requests() {
     let limits = Limits {
-        silence: Duration::from_millis(400),
+        silence: Duration::from_secs(1),
         header_wait: Duration::from_millis(200),
         ..Limits::default()
     };
@@ -161,7 +161,7 @@ async fn silence_ends_tunnels_answers_and_half_sent_requests() {
     tunnel.until("\r\n\r\n").await;
     // Bytes every now and then keep it open for longer than the bound.
     let start = Instant::now();
-    while start.elapsed() < Duration::from_millis(900) {
+    while start.elapsed() < Duration::from_millis(1900) {
         tunnel.send("x").await;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -190,16 +190,16 @@ async fn a_slow_host_is_waited_for_while_its_bytes_come() {
     let address = host(|mut client| async move {
         client.until("\r\n\r\n").await;
         client
-            .send("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n")
+            .send("HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n")
             .await;
-        for _ in 0..8 {
+        for _ in 0..15 {
             tokio::time::sleep(Duration::from_millis(100)).await;
             client.send("x").await;
         }
     })
     .await;
     let limits = Limits {
-        silence: Duration::from_millis(500),
+        silence: Duration::from_secs(1),
         ..Limits::default()
     };
     let proxy = Proxy::start_with(Internet::site(address), &Config::default(), limits).await;
@@ -207,7 +207,7 @@ async fn a_slow_host_is_waited_for_while_its_bytes_come() {
         proxy
             .get("http://site.test/")
             .await
-            .ends_with("\r\n\r\nxxxxxxxx")
+            .ends_with("\r\n\r\nxxxxxxxxxxxxxxx")
     );
 }
 
