@@ -26,5 +26,6 @@ mod lifecycle;
 mod node;
 mod outcomes;
 mod python;
+mod sandbox;
 mod seeds;
 mod sessions;
