@@ -1,1 +1,206 @@
-//! SKELETON
+//! The daemon as a process: one port for gRPC and HTTP, from the first connection to the last.
+//!
+//! Starting order matters and is kept here: the port is bound and the spawner started by the main
+//! thread, with whatever privilege the process has; then privilege is dropped; only then does tokio
+//! run and anything from outside is read. Knows nothing of what a request means.
+
+mod connection;
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::net::UnixStream;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::grpc::{self, Health};
+use crate::sandbox::{self, Image, Sandboxes, SpawnerConfig, SpawnerProcess};
+use crate::session::{Configs, Registry};
+
+/// How long open connections may take to send what they owe, once everything has ended.
+const CONNECTION_GRACE: Duration = Duration::from_secs(5);
+/// How long the spawner may take to end; it kills, so this is a matter of milliseconds.
+const SPAWNER_GRACE: Duration = Duration::from_secs(10);
+
+/// Starts the spawner and drops privilege. The main thread must call it, before tokio runs: the
+/// kernel ends the spawner with the thread that started it.
+///
+/// # Errors
+/// When an image cannot be read, or this host cannot isolate what the configuration asks for.
+pub fn start_spawner(config: &Config) -> anyhow::Result<SpawnerProcess> {
+    let runners = config.runners_dir()?;
+    let images_dir = config.images_dir()?;
+    let images = Image::load_all(&images_dir, &[("runners", runners.as_path())])
+        .with_context(|| format!("cannot read the sandbox images in {}", images_dir.display()))?;
+    let spawner = sandbox::start_spawner(&SpawnerConfig {
+        images,
+        allow_degraded: config.sandbox.allow_degraded.clone(),
+        uid_base: config.sandbox.uid_base,
+        uid_count: config.sandbox.uid_count,
+        daemon_uid: config.sandbox.daemon_uid,
+    })
+    .context("cannot start the spawner")?;
+    sandbox::drop_privileges(config.sandbox.daemon_uid).context("cannot drop privileges")?;
+    Ok(spawner)
+}
+
+/// The parts of a running daemon below its port.
+#[derive(Clone, Debug)]
+pub struct Core {
+    registry: Registry,
+    sandboxes: Sandboxes,
+    limits: grpc::Limits,
+}
+
+impl Core {
+    /// Connects to the spawner; inside the runtime.
+    ///
+    /// # Errors
+    /// When the spawner does not answer, or a section of the configuration cannot be used.
+    pub fn connect(spawner: SpawnerProcess, config: &Config) -> anyhow::Result<Self> {
+        let sandboxes = Sandboxes::connect(spawner).context("cannot connect to the spawner")?;
+        let configs = Configs {
+            session: config.session.clone(),
+            browser: config.browser.clone(),
+            runner: config.runner.clone(),
+            cdp: config.cdp.clone(),
+            egress: config.egress.clone(),
+        };
+        Ok(Self {
+            registry: Registry::new(sandboxes.clone(), configs)?,
+            sandboxes,
+            limits: grpc::Limits {
+                output: config.limits.output(),
+                message: config.limits.message,
+            },
+        })
+    }
+
+    /// Serves one socket until it closes; for a client in this process.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub async fn serve_socket(&self, socket: UnixStream) -> anyhow::Result<()> {
+        let (routes, _health) = grpc::routes(self.registry.clone(), self.limits).await?;
+        connection::serve(socket, connection::router(routes), CancellationToken::new())
+            .await
+            .map_err(anyhow::Error::from_boxed)
+    }
+
+    /// Ends every execution and session at once, then the spawner; nothing is left when it returns.
+    pub async fn shut_down(&self) {
+        self.registry.drain(Duration::ZERO).await;
+        self.end_spawner().await;
+    }
+
+    /// Returns when the spawner has died, which nothing here survives.
+    pub async fn died(&self) {
+        self.sandboxes.died().await;
+    }
+
+    async fn end_spawner(&self) {
+        let ended = tokio::time::timeout(SPAWNER_GRACE, self.sandboxes.shutdown()).await;
+        if ended.is_err() {
+            tracing::error!(
+                "the spawner did not end in {SPAWNER_GRACE:?}; the kernel kills it with this process"
+            );
+        }
+    }
+}
+
+/// Runs the daemon until a signal ends it.
+///
+/// # Errors
+/// When it cannot start, or its spawner dies.
+pub async fn serve(
+    config: &Config,
+    listener: TcpListener,
+    spawner: SpawnerProcess,
+) -> anyhow::Result<()> {
+    // Before anything can be waited for, so that no signal finds the default action.
+    let mut signals = Signals::new()?;
+    let core = Core::connect(spawner, config)?;
+    let (routes, health) = grpc::routes(core.registry.clone(), core.limits).await?;
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let address = listener.local_addr()?;
+
+    let stop = CancellationToken::new();
+    let connections = TaskTracker::new();
+    let accepting = tokio::spawn(connection::accept(
+        listener,
+        connection::router(routes),
+        config.limits.connections,
+        connections.clone(),
+        stop.clone(),
+    ));
+    tracing::info!("listening on {address}");
+    announce(address);
+
+    tokio::select! {
+        signal = signals.next() => tracing::info!(?signal, "draining"),
+        () = core.died() => anyhow::bail!("the spawner has died; nothing can be isolated any more"),
+    }
+    tokio::select! {
+        () = drain(&core, &health, config.drain_grace) => {}
+        signal = signals.next() => tracing::warn!(?signal, "a second signal: ending at once"),
+        () = core.died() => tracing::error!("the spawner died during the drain"),
+    }
+    stop.cancel();
+    connections.close();
+    tokio::select! {
+        _ = tokio::time::timeout(CONNECTION_GRACE, connections.wait()) => {}
+        _ = signals.next() => {}
+    }
+    // Nothing is accepted any more, whatever state the task is in.
+    accepting.abort();
+    core.end_spawner().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn drain(core: &Core, health: &Health, grace: Duration) {
+    health.draining().await;
+    core.registry.drain(grace).await;
+}
+
+/// The one line on stdout: a program that started the daemon reads its address there.
+fn announce(address: std::net::SocketAddr) {
+    use std::io::Write as _;
+    let mut stdout = std::io::stdout().lock();
+    let said = writeln!(stdout, "pagebox listening on http://{address}");
+    if let Err(error) = said.and_then(|()| stdout.flush()) {
+        tracing::debug!(%error, "nobody reads stdout");
+    }
+}
+
+/// SIGINT and SIGTERM, which no longer end the process once this exists.
+#[derive(Debug)]
+pub struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// Takes both over; inside the runtime.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Waits for the next of them.
+    pub async fn next(&mut self) -> SignalKind {
+        tokio::select! {
+            _ = self.interrupt.recv() => SignalKind::interrupt(),
+            _ = self.terminate.recv() => SignalKind::terminate(),
+        }
+    }
+}

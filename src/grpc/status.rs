@@ -17,7 +17,7 @@ use crate::session;
 
 const DOMAIN: &str = "pagebox";
 /// A status travels in HTTP/2 headers, twice and encoded; clients refuse more than 8 KiB of them.
-const MAX_MESSAGE_BYTES: usize = 1500;
+const MAX_MESSAGE_BYTES: usize = 1000;
 /// How tonic and prost begin the message for bytes that are not the request's type.
 const UNDECODABLE: &str = "failed to decode Protobuf message: ";
 
@@ -114,10 +114,10 @@ impl From<Error> for Status {
         let mut details = ErrorDetails::with_error_info(class.reason, DOMAIN, class.metadata);
         match &error {
             Error::Field(FieldError { field, message }) => {
-                details.add_bad_request_violation(field, message);
+                details.add_bad_request_violation(field, bounded(message));
             }
             Error::Session(session::Error::BadRequest(bad)) => {
-                details.add_bad_request_violation(bad.field, &bad.message);
+                details.add_bad_request_violation(bad.field, bounded(&bad.message));
             }
             _ => {}
         }
@@ -147,20 +147,11 @@ impl std::fmt::Display for Chain<'_> {
 }
 
 fn bounded(message: &str) -> &str {
-    &message[..message.floor_char_boundary_at(MAX_MESSAGE_BYTES)]
-}
-
-trait FloorCharBoundary {
-    fn floor_char_boundary_at(&self, at: usize) -> usize;
-}
-
-impl FloorCharBoundary for str {
-    fn floor_char_boundary_at(&self, at: usize) -> usize {
-        (0..=at.min(self.len()))
-            .rev()
-            .find(|&i| self.is_char_boundary(i))
-            .unwrap_or(0)
+    let mut end = message.len().min(MAX_MESSAGE_BYTES);
+    while !message.is_char_boundary(end) {
+        end -= 1;
     }
+    &message[..end]
 }
 
 /// The status for a method there is none of.
@@ -222,14 +213,11 @@ impl FieldError {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use prost::Message as _;
 
     use super::*;
     use crate::execution::{BadRequest, Language};
     use crate::id::SessionId;
-    use crate::{browser, sandbox};
 
     fn reason_of(status: &Status) -> String {
         let info = status.get_details_error_info().expect("an ErrorInfo");
@@ -395,13 +383,5 @@ mod tests {
             .headers_mut()
             .insert("grpc-status", "0".parse().unwrap());
         assert_eq!(complete(response).headers().len(), 1);
-    }
-
-    /// Kept apart: these two hold errors of other modules.
-    #[test]
-    fn start_failures_are_internal() {
-        let sandbox: fn(Arc<sandbox::Error>) -> session::Error = session::Error::Sandbox;
-        let browser: fn(Arc<browser::Error>) -> session::Error = session::Error::Browser;
-        let _ = (sandbox, browser);
     }
 }
