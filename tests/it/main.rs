@@ -3,6 +3,7 @@
     dead_code,
     reason = "the shared modules also serve the demo and the benchmarks"
 )]
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 #[path = "../common/client.rs"]
 mod client;
