@@ -36,6 +36,7 @@ pub fn start_spawner(config: &Config) -> anyhow::Result<SpawnerProcess> {
     let images = Image::load_all(&images_dir, &[("runners", runners.as_path())])
         .with_context(|| format!("cannot read the sandbox images in {}", images_dir.display()))?;
     let spawner = sandbox::start_spawner(&SpawnerConfig {
+        executable: None,
         images,
         allow_degraded: config.sandbox.allow_degraded.clone(),
         uid_base: config.sandbox.uid_base,
