@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use pagebox::limits::Bytes;
@@ -18,7 +19,12 @@ pub(super) const LIMITS: GroupLimits = GroupLimits {
     cpu_percent: 200,
 };
 
+/// uids of its own for every spawner of a test run, so that a test finds its own processes.
+const UIDS: u32 = 100;
+
 pub(super) fn config() -> SpawnerConfig {
+    static STARTED: AtomicU32 = AtomicU32::new(0);
+    let number = std::process::id() % 10_000 * 100 + STARTED.fetch_add(1, Relaxed);
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let images = Image::load_all(
         &root.join("sandbox-images"),
@@ -29,10 +35,38 @@ pub(super) fn config() -> SpawnerConfig {
         executable: Some(PathBuf::from(env!("CARGO_BIN_EXE_pagebox"))),
         images,
         allow_degraded: vec![Weakening::SharedUid, Weakening::NoCgroup],
-        uid_base: 2_000_000 + std::process::id() % 1000 * 100,
-        uid_count: 100,
+        uid_base: 100_000_000 + number * UIDS,
+        uid_count: UIDS,
         daemon_uid: 65534,
     }
+}
+
+/// Real processes under the uids of a spawner: pid and the text of /proc/PID/status.
+pub(super) fn processes(config: &SpawnerConfig) -> Vec<(u32, String)> {
+    let uids = config.uid_base..config.uid_base + config.uid_count;
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter_map(|pid: u32| {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            let uid = field(&status, "Uid")
+                .split_whitespace()
+                .next()?
+                .parse()
+                .ok()?;
+            uids.contains(&uid).then_some((pid, status))
+        })
+        .collect()
+}
+
+/// A field of /proc/PID/status.
+pub(super) fn field<'a>(status: &'a str, name: &str) -> &'a str {
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+        .unwrap_or_default()
+        .trim()
 }
 
 /// Must run inside a tokio runtime that runs on the calling thread.
@@ -92,9 +126,14 @@ pub(super) async fn finish(mut sandbox: Sandbox) -> Ran {
     let stdout = read_all(sandbox.stdout.take().unwrap());
     let stderr = read_all(sandbox.stderr.take().unwrap());
     let all = async { tokio::join!(stdout, stderr, sandbox.wait()) };
-    let (stdout, stderr, exit) =
-        tokio::time::timeout(Duration::from_secs(20), all).await.unwrap();
-    Ran { stdout, stderr, exit }
+    let (stdout, stderr, exit) = tokio::time::timeout(Duration::from_secs(20), all)
+        .await
+        .unwrap();
+    Ran {
+        stdout,
+        stderr,
+        exit,
+    }
 }
 
 pub(super) async fn run(space: &Space, spec: SandboxSpec) -> Ran {
