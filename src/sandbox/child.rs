@@ -231,10 +231,10 @@ fn run_program(build: &mut Build<'_>) -> ! {
 }
 
 fn report_failure(build: &Build<'_>, step: &str, mut error: StepError) -> ! {
-    if error.step != step {
+    if error.step != step && !error.step.is_empty() {
         error.detail = format!("{}: {}", error.step, error.detail);
-        error.step = step.to_owned();
     }
+    step.clone_into(&mut error.step);
     let bytes = serde_json::to_vec(&error).unwrap_or_default();
     // If the spawner is gone there is no one to tell; the exit itself is what counts.
     let _ = fs::File::from(match build.fds.status.try_clone() {

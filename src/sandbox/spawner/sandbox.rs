@@ -336,7 +336,9 @@ impl Spawner {
                 wire::send(self.socket.as_fd(), &Message::Exited(id, exit), &[])?;
             }
         }
-        self.finish_closing(sandbox.space)
+        let space = sandbox.space;
+        drop(sandbox); // who closes the space may count our descriptors
+        self.finish_closing(space)
     }
 }
 

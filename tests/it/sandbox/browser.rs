@@ -1,11 +1,10 @@
 //! Chromium in the browser image, its own sandbox on.
 
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use pagebox::limits::Bytes;
 use pagebox::sandbox::{
-    Control, ControlEnd, GroupLimits, Network, SandboxLimits, SandboxSpec, Sandboxes, start_spawner,
+    Control, ControlEnd, GroupLimits, Network, Sandbox, SandboxLimits, SandboxSpec, Sandboxes, start_spawner,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
@@ -51,7 +50,11 @@ pub(super) struct Cdp {
 }
 
 impl Cdp {
-    pub(super) fn new(to: OwnedFd, from: OwnedFd) -> Self {
+    pub(super) fn of(browser: &mut Sandbox) -> Self {
+        let control = std::mem::replace(&mut browser.control, ControlEnd::None);
+        let ControlEnd::CdpPipe { to, from } = control else {
+            panic!("no pipe");
+        };
         Self {
             to: pipe::Sender::from_owned_fd(to).unwrap(),
             from: pipe::Receiver::from_owned_fd(from).unwrap(),
@@ -96,12 +99,7 @@ async fn chromium_runs_with_its_own_sandbox_on() {
     let space = sandboxes.create_space(space_spec()).await.unwrap();
     let started = Instant::now();
     let mut browser = space.spawn(chromium()).await.unwrap();
-    let ControlEnd::CdpPipe { to, from } =
-        std::mem::replace(&mut browser.control, ControlEnd::None)
-    else {
-        panic!("no pipe");
-    };
-    let mut cdp = Cdp::new(to, from);
+    let mut cdp = Cdp::of(&mut browser);
     let talk = async {
         let version = cdp
             .call(None, "Browser.getVersion", serde_json::json!({}))
@@ -174,9 +172,6 @@ async fn chromium_runs_with_its_own_sandbox_on() {
             // Three of ours (allow, fallback, families), at least one of Chromium's.
             assert!(filters >= 4, "{filters}");
             assert!(!command.contains("--no-sandbox"));
-            let own = std::fs::read_link(format!("/proc/{pid}/ns/user")).unwrap();
-            let init = std::fs::read_link(format!("/proc/{}/ns/user", parent(&status))).unwrap();
-            println!("{own:?} {init:?}");
         }
     }
     assert!(renderers > 0);
@@ -186,8 +181,4 @@ async fn chromium_runs_with_its_own_sandbox_on() {
     println!("{exit:?}");
     assert_eq!(processes(&config), []);
     sandboxes.shutdown().await;
-}
-
-fn parent(status: &str) -> &str {
-    field(status, "PPid")
 }

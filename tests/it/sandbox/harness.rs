@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pagebox::limits::Bytes;
 use pagebox::sandbox::{
-    Control, Exit, GroupLimits, Image, Network, Sandbox, SandboxLimits, SandboxSpec, Sandboxes,
+    Control, Exit, ExitStatus, GroupLimits, Image, Network, Sandbox, SandboxLimits, SandboxSpec, Sandboxes,
     Space, SpaceSpec, SpawnerConfig, Weakening, start_spawner,
 };
 use tokio::io::AsyncReadExt as _;
@@ -145,4 +145,47 @@ pub(super) async fn output(space: &Space, script: &str) -> String {
     let ran = run(space, bash(script)).await;
     assert_eq!(ran.stderr, "", "{script}: {ran:?}");
     ran.stdout
+}
+
+/// A spawner with one space.
+pub(super) struct World {
+    pub(super) config: SpawnerConfig,
+    pub(super) sandboxes: Sandboxes,
+    pub(super) space: Space,
+}
+
+impl World {
+    pub(super) async fn new() -> Self {
+        let config = config();
+        let sandboxes = Sandboxes::connect(start_spawner(&config).unwrap()).unwrap();
+        let space = sandboxes.create_space(space_spec()).await.unwrap();
+        Self {
+            config,
+            sandboxes,
+            space,
+        }
+    }
+
+    pub(super) async fn output(&self, script: &str) -> String {
+        output(&self.space, script).await
+    }
+
+    /// The reason at the end of what a script that must fail writes to stderr.
+    pub(super) async fn error(&self, script: &str) -> String {
+        let ran = run(&self.space, bash(script)).await;
+        assert_ne!(ran.exit.status, ExitStatus::Code(0), "{script}: {ran:?}");
+        ran.stderr
+            .lines()
+            .next()
+            .and_then(|line| line.rsplit(": ").next())
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    /// Closes everything; nothing may be left.
+    pub(super) async fn end(self) {
+        self.space.close().await.unwrap();
+        assert_eq!(processes(&self.config), []);
+        self.sandboxes.shutdown().await;
+    }
 }
