@@ -1,11 +1,163 @@
-//! SKELETON
-#![allow(missing_docs)]
+//! Chromium in a sandbox of its own: how it is started, and the hub on its pipe.
+//!
+//! Knows nothing of sessions or runners.
+
+mod files;
+mod flags;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::debug;
+
+use crate::cdp::{self, Hub};
+use crate::limits::Bytes;
+use crate::sandbox::{self, Control, ControlEnd, Network, Sandbox, SandboxSpec, Space};
+
+pub use files::ScratchFiles;
+
 /// Config section `[browser]`.
-#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Config {}
+pub struct Config {
+    /// Path of `chromium-headless-shell` inside the browser image.
+    pub program: PathBuf,
+    /// Most memory of one browser, all its processes together.
+    pub memory: Bytes,
+    /// Most processes and threads; under 96 Chromium hangs.
+    pub processes: u32,
+    /// Hundredths of a core; 200 is two cores.
+    pub cpu_percent: u32,
+    /// Most open files of one process.
+    pub open_files: u64,
+    /// Largest file it may write.
+    pub file_size: Bytes,
+    /// How long it may take until it answers.
+    #[serde(with = "humantime_serde")]
+    pub start_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            program: "/usr/lib/chromium/chromium-headless-shell".into(),
+            memory: Bytes::mib(1536),
+            processes: 512,
+            cpu_percent: 200,
+            open_files: 4096,
+            file_size: Bytes::mib(512),
+            start_timeout: Duration::from_secs(20),
+        }
+    }
+}
+
+/// What differs from one browser to the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaunchOptions {
+    /// Page size in CSS pixels.
+    pub viewport: (u32, u32),
+    /// Replaces the User-Agent.
+    pub user_agent: Option<String>,
+    /// Port of the egress proxy inside the browser's network namespace.
+    pub proxy_port: u16,
+}
+
+/// A running browser.
+#[derive(Debug)]
+pub struct Browser {
+    sandbox: Sandbox,
+    /// Its hub.
+    pub hub: Hub,
+}
+
+impl Browser {
+    /// Starts Chromium and its hub; returns when one page is open.
+    ///
+    /// # Errors
+    /// When the sandbox cannot be built, or Chromium does not answer in time. Nothing of it is left
+    /// then once the space is closed.
+    pub async fn launch(
+        space: &Arc<Space>,
+        config: &Config,
+        cdp: &cdp::Config,
+        options: &LaunchOptions,
+    ) -> Result<Self, Error> {
+        let mut argv = vec![config.program.display().to_string()];
+        argv.extend(flags::flags(options));
+        let mut sandbox = space
+            .spawn(SandboxSpec {
+                image: "browser".to_owned(),
+                argv,
+                env: flags::env(),
+                cwd: "/tmp".into(),
+                network: Network::Browser,
+                control: Control::CdpPipe,
+                limits: sandbox::SandboxLimits {
+                    group: sandbox::GroupLimits {
+                        memory: config.memory,
+                        processes: config.processes,
+                        cpu_percent: config.cpu_percent,
+                    },
+                    open_files: config.open_files,
+                    file_size: config.file_size,
+                },
+            })
+            .await?;
+        let control = std::mem::replace(&mut sandbox.control, ControlEnd::None);
+        let ControlEnd::CdpPipe { to, from } = control else {
+            return Err(Error::NoPipe);
+        };
+        flags::discard_output(&mut sandbox);
+        let files = Arc::new(ScratchFiles::new(Arc::clone(space)));
+        let start = Hub::start(to, from, files, cdp.clone());
+        let hub = tokio::select! {
+            started = tokio::time::timeout(config.start_timeout, start) => match started {
+                Ok(hub) => hub?,
+                Err(_) => return Err(Error::Slow(config.start_timeout)),
+            },
+            exit = sandbox.wait() => return Err(Error::Ended(format!("{:?}", exit.status))),
+        };
+        debug!(sandbox = %sandbox.id(), "browser ready");
+        Ok(Self { sandbox, hub })
+    }
+
+    /// Returns, with how it ended, when Chromium is gone.
+    pub async fn died(&self) -> sandbox::Exit {
+        tokio::select! {
+            exit = self.sandbox.wait() => exit,
+            () = self.hub.closed() => {
+                // The pipe is gone, so the process is useless even if it still runs.
+                self.sandbox.kill();
+                self.sandbox.wait().await
+            }
+        }
+    }
+
+    /// Ends hub and Chromium; returns when nothing of it is left.
+    pub async fn end(&self) {
+        self.hub.shutdown().await;
+        self.sandbox.kill();
+        self.sandbox.wait().await;
+    }
+}
+
+/// Why a browser could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("SKELETON")]
-    Skeleton,
+    /// Its sandbox could not be built.
+    #[error("could not build its sandbox: {0}")]
+    Sandbox(#[from] sandbox::Error),
+    /// The sandbox came without the pipe.
+    #[error("its sandbox has no debugging pipe")]
+    NoPipe,
+    /// It ended at once.
+    #[error("chromium ended while it was starting ({0})")]
+    Ended(String),
+    /// It did not answer.
+    #[error("chromium did not answer within {0:?}")]
+    Slow(Duration),
+    /// The hub could not start on its pipe.
+    #[error("the hub could not start: {0}")]
+    Hub(#[from] cdp::Error),
 }

@@ -63,10 +63,7 @@ impl FromStr for Bytes {
             .find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, *shift)))
             .unwrap_or((text, 0));
         let number: u64 = digits.trim().parse().map_err(|_| error())?;
-        number
-            .checked_mul(1 << shift)
-            .map(Self)
-            .ok_or_else(error)
+        number.checked_mul(1 << shift).map(Self).ok_or_else(error)
     }
 }
 
@@ -108,7 +105,13 @@ mod tests {
 
     #[test]
     fn sizes_read_back_as_written() {
-        for bytes in [Bytes(0), Bytes(7), Bytes::kib(3), Bytes::mib(64), Bytes::gib(2)] {
+        for bytes in [
+            Bytes(0),
+            Bytes(7),
+            Bytes::kib(3),
+            Bytes::mib(64),
+            Bytes::gib(2),
+        ] {
             assert_eq!(bytes.to_string().parse::<Bytes>().unwrap(), bytes);
         }
     }

@@ -167,7 +167,7 @@ impl Space {
     }
     /// Kills what is left, and returns when processes, mounts, cgroups and namespaces are gone.
     /// Dropping a space does the same in the background.
-    pub async fn close(self) -> Result<(), Error> {
+    pub async fn close(&self) -> Result<(), Error> {
         todo!()
     }
 }

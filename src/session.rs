@@ -1,12 +1,27 @@
-//! Sessions: the registry, and one task per live session. SKELETON
-#![allow(missing_docs, clippy::todo, unused_variables, clippy::unused_async)]
+//! Sessions: the registry everyone holds, and one task per live session that owns its state.
+//!
+//! ```text
+//! starting --> ready --> stopping --> stopped
+//!     \          \           \
+//!      +----------+-----------+----> failed      (start failed, browser crashed)
+//! ```
+//!
+//! Knows nothing of the wire.
+
+mod driver;
+mod executions;
+mod options;
+mod registry;
+mod shared;
+
+pub use options::SessionOptions;
+pub use registry::{Execution, Place, Registry};
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::mpsc;
-
-use crate::execution::{BadRequest, ExecutionEvent, ExecutionOptions};
+use crate::execution::{BadRequest, Language};
 use crate::id::{ExecutionId, SessionId};
 use crate::limits::Bytes;
 use crate::{browser, cdp, egress, runner, sandbox};
@@ -19,16 +34,21 @@ pub struct Config {
     pub max_sessions: usize,
     /// Executions waiting per context at most, beyond the running one.
     pub queue_per_context: usize,
-    /// Ended sessions remembered.
+    /// `fresh` executions at once per session at most.
+    pub fresh_at_once: usize,
+    /// Ended sessions, and as many ended executions, remembered.
     pub remembered: usize,
-    /// Scratch size and inodes.
+    /// Size of a session's scratch.
     pub scratch: Bytes,
+    /// Files and directories in a session's scratch at most.
     pub scratch_inodes: u64,
-    /// Limits on all sandboxes of a session together.
+    /// Most memory of all sandboxes of a session together.
     pub memory: Bytes,
+    /// Most processes and threads of all sandboxes of a session together.
     pub processes: u32,
+    /// Hundredths of a core for all sandboxes of a session together; 200 is two cores.
     pub cpu_percent: u32,
-    /// How long the start url may take to load.
+    /// How long a start url may take to load.
     #[serde(with = "humantime_serde")]
     pub start_url_timeout: Duration,
 }
@@ -38,199 +58,204 @@ impl Default for Config {
         Self {
             max_sessions: 20,
             queue_per_context: 16,
-            remembered: 10_000,
+            fresh_at_once: 8,
+            remembered: 4096,
             scratch: Bytes::mib(512),
             scratch_inodes: 65_536,
-            memory: Bytes::gib(2),
-            processes: 1024,
+            memory: Bytes::gib(3),
+            processes: 2048,
             cpu_percent: 200,
             start_url_timeout: Duration::from_secs(30),
         }
     }
 }
 
-/// Everything below the session layer that it needs.
+/// The configuration of everything a session is made of.
 #[derive(Clone, Debug)]
 pub struct Configs {
+    /// Sessions themselves.
     pub session: Config,
+    /// Their browsers.
     pub browser: browser::Config,
+    /// Their runners.
     pub runner: runner::Config,
+    /// Their hubs.
     pub cdp: cdp::Config,
+    /// Their way out.
     pub egress: egress::Config,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SessionOptions {
-    pub ttl: Duration,
-    pub idle_ttl: Duration,
-    pub start_url: Option<String>,
-    /// CSS pixels.
-    pub viewport: (u32, u32),
-    pub user_agent: Option<String>,
-    pub labels: BTreeMap<String, String>,
-}
-
-impl Default for SessionOptions {
-    fn default() -> Self {
-        Self {
-            ttl: Duration::from_secs(600),
-            idle_ttl: Duration::from_secs(300),
-            start_url: None,
-            viewport: (1280, 720),
-            user_agent: None,
-            labels: BTreeMap::new(),
-        }
-    }
-}
-
-impl SessionOptions {
-    /// Checks every field; names are the proto's.
-    pub fn validate(&self) -> Result<(), BadRequest> {
-        todo!()
-    }
-}
-
+/// Where a session is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
+    /// The browser is being started.
     Starting,
+    /// Executions are accepted.
     Ready,
+    /// Being ended.
     Stopping,
+    /// Ended.
     Stopped,
+    /// Ended by a fault.
     Failed,
 }
 
+impl State {
+    /// Whether nothing more will happen.
+    #[must_use]
+    pub fn ended(self) -> bool {
+        matches!(self, Self::Stopped | Self::Failed)
+    }
+}
+
+/// Why a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EndReason {
+    /// It was stopped.
     Stopped,
+    /// Its total life was over.
     TtlExpired,
+    /// Nothing ran for its idle life.
     IdleExpired,
+    /// It was made for one execution, and that is done.
     OneShotDone,
+    /// The daemon is shutting down.
     Drained,
+    /// Chromium crashed or was killed.
     BrowserCrashed,
+    /// It could not be started.
     StartFailed,
+    /// The caller went away before it was ready.
     Abandoned,
+}
+
+impl EndReason {
+    /// The state a session ends in for this reason.
+    #[must_use]
+    pub fn state(self) -> State {
+        match self {
+            Self::BrowserCrashed | Self::StartFailed => State::Failed,
+            Self::Stopped
+            | Self::TtlExpired
+            | Self::IdleExpired
+            | Self::OneShotDone
+            | Self::Drained
+            | Self::Abandoned => State::Stopped,
+        }
+    }
+
+    fn describe(self) -> &'static str {
+        match self {
+            Self::Stopped => "it was stopped",
+            Self::TtlExpired => "its time to live was over",
+            Self::IdleExpired => "it was idle for too long",
+            Self::OneShotDone => "its one execution is done",
+            Self::Drained => "the daemon shut down",
+            Self::BrowserCrashed => "its browser crashed",
+            Self::StartFailed => "it could not be started",
+            Self::Abandoned => "its caller went away before it was ready",
+        }
+    }
 }
 
 /// A session as seen from outside.
 #[derive(Clone, Debug)]
 pub struct SessionView {
+    /// Its id.
     pub id: SessionId,
+    /// Where it is in its life.
     pub state: State,
+    /// Why it ended.
     pub end_reason: Option<EndReason>,
+    /// What ended it, for a person; empty while it lives.
     pub end_detail: String,
+    /// When it was asked for.
     pub create_time: SystemTime,
+    /// When its total life ends at the latest.
     pub expire_time: SystemTime,
+    /// When it ended.
     pub end_time: Option<SystemTime>,
+    /// Total life.
     pub ttl: Duration,
+    /// Longest time without an execution.
     pub idle_ttl: Duration,
+    /// Executions running or queued.
     pub running_executions: u32,
+    /// Executions so far.
     pub total_executions: u64,
+    /// URL of the active page.
     pub url: String,
+    /// Title of the active page.
     pub title: String,
+    /// The caller's labels.
     pub labels: BTreeMap<String, String>,
+    /// Why the start url did not load.
     pub start_error: Option<String>,
     /// What is weaker than designed on this host; empty means full isolation.
-    pub degraded: std::sync::Arc<[String]>,
+    pub degraded: Arc<[String]>,
 }
 
+/// What a watcher sees.
 #[derive(Clone, Debug)]
 pub enum SessionEvent {
+    /// The session as it now is; first, and at each change of state.
     State(Box<SessionView>),
+    /// Something happened to a page.
     Page(SystemTime, cdp::HubEvent),
+    /// The watcher was too slow for this many page events.
     Dropped(u64),
 }
 
-#[derive(Clone, Debug)]
-pub enum Place {
-    Session(SessionId),
-    OneShot(SessionOptions),
-}
-
-/// A started call: events until `Finished`. Dropping it kills the execution.
-#[derive(Debug)]
-pub struct Execution {
-    pub id: ExecutionId,
-    pub session_id: SessionId,
-    /// Bounded; a reader that stalls pauses the code's output, not the daemon.
-    pub events: mpsc::Receiver<ExecutionEvent>,
-}
-
-/// All sessions; cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Registry(());
-
-impl Registry {
-    pub fn new(sandboxes: sandbox::Sandboxes, configs: Configs) -> Result<Self, Error> {
-        todo!()
-    }
-    /// Cancel safe: a dropped call abandons the session.
-    pub async fn create(
-        &self,
-        options: SessionOptions,
-        idempotency_key: Option<String>,
-    ) -> Result<SessionView, Error> {
-        todo!()
-    }
-    pub fn get(&self, id: SessionId) -> Result<SessionView, Error> {
-        todo!()
-    }
-    /// Newest first; `after` is the last id of the page before.
-    pub fn list(
-        &self,
-        states: &[State],
-        after: Option<SessionId>,
-        limit: usize,
-    ) -> (Vec<SessionView>, Option<SessionId>) {
-        todo!()
-    }
-    pub async fn stop(&self, id: SessionId) -> Result<SessionView, Error> {
-        todo!()
-    }
-    /// First event is the state now; the receiver ends after the last state.
-    pub fn watch(&self, id: SessionId) -> Result<mpsc::Receiver<SessionEvent>, Error> {
-        todo!()
-    }
-    pub async fn execute(
-        &self,
-        place: Place,
-        options: ExecutionOptions,
-    ) -> Result<Execution, Error> {
-        todo!()
-    }
-    /// `false` when it had already ended.
-    pub async fn cancel(&self, id: ExecutionId) -> Result<bool, Error> {
-        todo!()
-    }
-    /// Refuses new work, lets executions run for at most `grace`, then ends every session.
-    pub async fn drain(&self, grace: Duration) {
-        todo!()
-    }
-}
-
-/// Why nothing was started. The gRPC status and reason of each are decided in `grpc/status.rs`.
-#[derive(Debug, thiserror::Error)]
+/// Why nothing was started. The status of each on the wire is decided in the wire's layer.
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
+    /// A field of the request.
     #[error(transparent)]
     BadRequest(#[from] BadRequest),
+    /// No such session, now or remembered.
     #[error("no session {0}")]
     SessionUnknown(SessionId),
+    /// No such execution, now or remembered.
     #[error("no execution {0}: never seen, or ended too long ago")]
     ExecutionUnknown(ExecutionId),
+    /// The session has ended.
     #[error("session {id} has ended: {detail}")]
-    SessionEnded { id: SessionId, detail: String },
-    #[error("{limit} sessions are open, the most this daemon allows; stop one first")]
-    SessionLimit { limit: usize },
-    #[error("{waiting} executions are already waiting for this context; try again later")]
-    QueueFull { waiting: usize },
-    #[error("the daemon is shutting down")]
-    Draining,
-    #[error("could not build the sandbox: {0}")]
-    Sandbox(#[source] std::sync::Arc<sandbox::Error>),
-    #[error("could not start the browser: {0}")]
-    Browser(#[source] std::sync::Arc<browser::Error>),
-    #[error("could not start the {language} runner: {detail}")]
-    Runner {
-        language: crate::execution::Language,
+    SessionEnded {
+        /// Which.
+        id: SessionId,
+        /// Why.
         detail: String,
     },
+    /// Too many sessions.
+    #[error("{limit} sessions are open, the most this daemon allows; stop one first")]
+    SessionLimit {
+        /// The limit.
+        limit: usize,
+    },
+    /// Too many executions.
+    #[error("{waiting} executions are already waiting there, the most allowed; try again later")]
+    QueueFull {
+        /// The limit.
+        waiting: usize,
+    },
+    /// The daemon is shutting down.
+    #[error("the daemon is shutting down")]
+    Draining,
+    /// A sandbox could not be built.
+    #[error("could not make the session's ground: {0}")]
+    Sandbox(#[source] Arc<sandbox::Error>),
+    /// The browser could not be started.
+    #[error("could not start the browser: {0}")]
+    Browser(#[source] Arc<browser::Error>),
+    /// A runner could not be started.
+    #[error("could not start the {language} runner: {source}")]
+    Runner {
+        /// Of which language.
+        language: Language,
+        /// Why.
+        source: Arc<runner::Error>,
+    },
+    /// A listener from the sandbox could not be used.
+    #[error("could not use a listener of the sandbox: {0}")]
+    Listener(#[source] Arc<std::io::Error>),
 }

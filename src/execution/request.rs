@@ -242,7 +242,10 @@ mod tests {
             "code"
         );
         assert_eq!(field_of(|o| o.timeout = Duration::ZERO), "timeout");
-        assert_eq!(field_of(|o| o.timeout = Duration::from_secs(301)), "timeout");
+        assert_eq!(
+            field_of(|o| o.timeout = Duration::from_secs(301)),
+            "timeout"
+        );
         assert_eq!(field_of(|o| o.origin = "x".repeat(129)), "origin");
         for name in ["", "1A", "A-B", "PATH", "LD_PRELOAD", "PAGEBOX_X"] {
             let field = field_of(|o| {

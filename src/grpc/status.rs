@@ -90,7 +90,7 @@ fn classify(error: &Error) -> Class {
             class(Code::ResourceExhausted, "QUEUE_FULL").with("waiting", waiting)
         }
         Error::Session(S::Draining) => class(Code::Unavailable, "DRAINING"),
-        Error::Session(S::Sandbox(_)) => class(Code::Internal, "SANDBOX_FAILED"),
+        Error::Session(S::Sandbox(_) | S::Listener(_)) => class(Code::Internal, "SANDBOX_FAILED"),
         Error::Session(S::Browser(_)) => class(Code::Internal, "BROWSER_FAILED"),
         Error::Session(S::Runner { language, .. }) => {
             class(Code::Internal, "RUNNER_FAILED").with("language", language)

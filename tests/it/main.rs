@@ -1,1 +1,30 @@
-fn main(){}
+//! Integration tests, in one binary: the real daemon, the real Chromium, the real runners.
+#![allow(
+    dead_code,
+    reason = "the shared modules also serve the demo and the benchmarks"
+)]
+
+#[path = "../common/client.rs"]
+mod client;
+#[path = "../common/daemon.rs"]
+mod daemon;
+#[path = "../common/leaks.rs"]
+mod leaks;
+mod shared;
+#[path = "../common/site.rs"]
+mod site;
+
+mod bash;
+mod browser;
+mod cli;
+mod concurrency;
+mod conformance;
+mod docs;
+mod errors;
+mod layers;
+mod lifecycle;
+mod node;
+mod outcomes;
+mod python;
+mod seeds;
+mod sessions;

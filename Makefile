@@ -1,0 +1,74 @@
+# The two commands that matter are `make demo` and `make test`; `make help` lists the rest.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+BIOME := tests/tools/node_modules/.bin/biome
+BUF := tests/tools/node_modules/.bin/buf
+PYRIGHT := tests/tools/node_modules/.bin/pyright
+RUFF := tests/tools/.venv/bin/ruff
+
+# Where Node is when the machine's own was too old; see sandbox-images/setup.sh.
+export PATH := $(PATH):/usr/local/bin
+
+# Shell scripts, by name or by first line.
+SCRIPTS = $(shell git ls-files --cached --others --exclude-standard | while read -r file; do \
+	[ -f "$$file" ] && head -n1 "$$file" | tr -d '\0' | grep -qE '^\#!.*\b(ba)?sh\b' && echo "$$file"; done)
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: setup ## Install what is missing, build, and run the story of a session through gRPC
+	cargo build --locked --bin pagebox --example demo
+	target/debug/examples/demo
+
+test: setup-dev check ## Set up, run every check, then every test
+	cargo test --locked
+
+check: setup-dev ## Formatting, lints, proto lint
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	$(BIOME) ci --colors=off .
+	$(RUFF) check --quiet runners/python
+	$(RUFF) format --check --quiet runners/python
+	$(PYRIGHT) --warnings
+	shellcheck $(SCRIPTS)
+	shfmt -d $(SCRIPTS)
+	$(BUF) lint proto
+	@if cargo deny --version >/dev/null 2>&1; then \
+		cargo deny --locked check; \
+	else \
+		echo "SKIP cargo deny: not installed (cargo install --locked cargo-deny)"; \
+	fi
+
+run: setup ## Start the daemon on 127.0.0.1:7370; arguments in ARGS="--host-loopback 8080"
+	cargo build --locked --release
+	target/release/pagebox serve $(ARGS)
+
+bench: setup ## Time sessions and executions against plain node; tables in target/bench
+	cargo bench --locked --bench execution
+
+build: ## Build the release binary
+	cargo build --locked --release
+
+setup: ## Install what the daemon needs (idempotent)
+	@sandbox-images/setup.sh
+
+setup-dev: ## Install what the daemon and the checks need (idempotent)
+	@sandbox-images/setup.sh --dev
+
+fmt: setup-dev ## Format everything in place
+	cargo fmt
+	$(BIOME) check --write .
+	$(RUFF) check --fix --quiet runners/python
+	$(RUFF) format --quiet runners/python
+	shfmt -w $(SCRIPTS)
+
+clean: ## Remove what was built and installed inside this directory
+	cargo clean
+	rm -rf runners/node/node_modules runners/python/.venv tests/tools/node_modules tests/tools/.venv
+
+.PHONY: help demo test check run bench build setup setup-dev fmt clean

@@ -1,0 +1,150 @@
+// @ts-check
+/**
+ * The connection to the session's browser and the globals `page`, `context` and `browser` (main
+ * thread). Pages are told apart by CDP target id, which Playwright knows but does not publish: it is
+ * read from the server half that lives in the same process (playwright-core is pinned exactly).
+ */
+import { createRequire } from 'node:module';
+import { shorten } from './present.mjs';
+
+/** How long a page the daemon names may take to become known to Playwright. */
+const PAGE_WAIT_MS = 2000;
+
+const { defineProperty, hasOwn } = Object;
+const { setTimeout, clearTimeout, URL } = globalThis;
+const realm = globalThis;
+
+/** @type {import('playwright-core').Browser | undefined} */
+let browser;
+/** The page of the latest binding. @type {any} */
+let bound;
+
+/** @param {string} url a CDP WebSocket URL */
+export async function connect(url) {
+  const { chromium } = createRequire(import.meta.url)('playwright-core');
+  browser = /** @type {import('playwright-core').Browser} */ (
+    await chromium.connectOverCDP(url, { isLocal: true })
+  );
+  const context = browser.contexts()[0] ?? (await browser.newContext());
+  useProxy(browser);
+  shorten(browser, (proto) => hasOwn(proto, 'toJSON') && hasOwn(proto, '_wrapApiCall'), shortText);
+  bind('browser', browser);
+  bind('context', context);
+  const page = pages()[0];
+  if (page) shortenLocators(page);
+  else context.once('page', shortenLocators);
+  bind('page', page);
+  bound = page;
+}
+
+/**
+ * Binds the globals for one execution. Returns a promise only when the page is not known yet.
+ * @param {string | null} target
+ * @returns {undefined | Promise<void>}
+ */
+export function bindPage(target) {
+  if (!browser) return undefined;
+  bind('browser', browser);
+  bind('context', browser.contexts()[0]);
+  const known = target === null ? (isOpen(bound) ? bound : pages().at(-1)) : find(target);
+  if (known || target === null) {
+    bound = known;
+    bind('page', known);
+    return undefined;
+  }
+  return waitFor(target).then((page) => {
+    bound = page ?? pages().at(-1);
+    bind('page', bound);
+  });
+}
+
+/** The target id of the page that `page` refers to now, if it is an open page. @returns {string | null} */
+export function currentTarget() {
+  if (!browser) return null;
+  try {
+    const page = /** @type {any} */ (realm).page;
+    return isOpen(page) ? (targetOf(page) ?? null) : null;
+  } catch {
+    return null;
+  }
+}
+
+/** @param {any} page */
+function isOpen(page) {
+  return typeof page?._guid === 'string' && typeof page.goto === 'function' && !page.isClosed();
+}
+
+/** @param {any} page @returns {string | undefined} */
+function targetOf(page) {
+  try {
+    return page._connection.toImpl(page).delegate._targetId;
+  } catch {
+    return undefined; // closed in this moment
+  }
+}
+
+function pages() {
+  return browser ? browser.contexts().flatMap((context) => context.pages()) : [];
+}
+
+/** @param {string} target */
+function find(target) {
+  return pages().find((page) => targetOf(page) === target);
+}
+
+/** @param {string} target @returns {Promise<any>} */
+function waitFor(target) {
+  return new Promise((resolve) => {
+    const contexts = browser?.contexts() ?? [];
+    const done = (/** @type {any} */ page) => {
+      clearTimeout(timer);
+      for (const context of contexts) context.off('page', check);
+      resolve(page);
+    };
+    const check = (/** @type {any} */ page) => {
+      if (targetOf(page) === target) done(page);
+    };
+    const timer = setTimeout(() => done(undefined), PAGE_WAIT_MS);
+    for (const context of contexts) context.on('page', check);
+  });
+}
+
+/** @param {string} name @param {unknown} value */
+function bind(name, value) {
+  try {
+    defineProperty(realm, name, { value, writable: true, enumerable: true, configurable: true });
+  } catch {
+    // The code made its own global unchangeable; it keeps it.
+  }
+}
+
+/**
+ * `page.request` speaks HTTP from this process: it must take the proxy of the environment too.
+ * @param {any} connected
+ */
+function useProxy(connected) {
+  const server = process.env.HTTPS_PROXY || process.env.HTTP_PROXY;
+  if (!server) return;
+  const bypass = process.env.NO_PROXY;
+  connected._connection.toImpl(connected).options.proxy = { server: new URL(server).origin, bypass };
+}
+
+/** @param {any} page */
+function shortenLocators(page) {
+  const text = (/** @type {any} */ one) => `Locator { ${one} }`;
+  for (const one of [page.locator('x'), page.frameLocator('x')])
+    shorten(one, (proto) => hasOwn(proto, 'constructor'), text);
+}
+
+/** @param {any} one a Playwright object */
+function shortText(one) {
+  const kind = one?.constructor?.name?.replace(/^_/, '') ?? 'Object';
+  try {
+    if (kind === 'Response') return `Response { status: ${one.status()}, url: '${one.url()}' }`;
+    if (kind === 'Page' || kind === 'Frame' || kind === 'Request')
+      return `${kind} { url: '${one.url()}' }`;
+  } catch {
+    // closed
+  }
+  return `${kind} {}`;
+}

@@ -1,0 +1,292 @@
+// @ts-check
+/**
+ * Turns one piece of user code into a script for V8's REPL mode (worker side, pure).
+ *
+ * The code becomes the body of a block, so its declarations keep their real meaning (temporal dead
+ * zone, constness, closures) and the block's completion value is the result. A prefix on the first
+ * line publishes every top-level name through an accessor on the global object, which is how later
+ * executions see it and why they may declare it anew in any way. Nothing else moves a line.
+ *
+ * Names of built-ins (`const URL = …`) are never published globally, because Playwright and Node
+ * share the realm: they are handed on from block to block (`__pagebox.kept`).
+ */
+import { parse } from 'acorn';
+
+/** Functions handed to these methods run in the page, where `import()` is the browser's own. */
+const IN_PAGE = new Set([
+  'evaluate',
+  'evaluateAll',
+  'evaluateHandle',
+  '$eval',
+  '$$eval',
+  'addInitScript',
+  'waitForFunction',
+]);
+
+/** Methods of the global `__pagebox`; short, because they stand in front of the user's first line. */
+const WAIT = 'if(__pagebox.wait)await __pagebox.wait;';
+
+/** A syntax error of the user's code: `line` counts from 1, `column` from 0. */
+export class CodeError extends Error {
+  /** @param {string} message @param {number} line @param {number} column */
+  constructor(message, line, column) {
+    super(message);
+    this.line = line;
+    this.column = column;
+  }
+}
+
+/**
+ * @typedef {{expression: string, shift: number, vars: string[], awaited: boolean}} Script
+ * `shift`: columns the prefix adds to the first line. `vars`: names that must exist as configurable
+ * globals before the script is compiled. `awaited`: a promise as the result is waited for.
+ */
+
+/**
+ * @param {string} code
+ * @param {Set<string>} builtins names of the globals Node itself has
+ * @param {Set<string>} kept those of them that user code has declared so far; grows
+ * @returns {Script}
+ */
+export function rewrite(code, builtins, kept) {
+  const program = parseCode(code);
+  const found = survey(program.body);
+  const edits = [...found.edits];
+  const vars = new Set(found.vars);
+  for (const { node, names } of found.directVars) {
+    // `var` can not shadow a global: a built-in's name needs `let`, which is as long.
+    if (names.some((name) => builtins.has(name)) && !found.repeatedVars.size) {
+      edits.push({ start: node.start, end: node.start + 3, text: 'let' });
+      for (const name of names) {
+        vars.delete(name);
+        found.lexical.push(name);
+      }
+    }
+  }
+  if (/\bimport\b/.test(code)) collectImports(program, code, edits);
+  for (const node of found.returns) editReturn(node, code, edits);
+  if (code.startsWith('#!')) edits.push({ start: 0, end: 2, text: '//' });
+
+  const own = [...found.lexical, ...found.functions];
+  const borrowed = [...kept].filter(
+    (name) => !own.includes(name) && !vars.has(name) && code.includes(name),
+  );
+  for (const name of own) if (builtins.has(name)) kept.add(name);
+  const published = [...new Set([...own, ...borrowed])];
+  const directives = program.body
+    .filter((/** @type {any} */ node) => node.directive)
+    .map((/** @type {any} */ node) => `${node.expression.raw};`)
+    .join('');
+  // The outer `let` keeps sloppy functions from also becoming global variables (Annex B).
+  const functions = [...new Set(found.functions)];
+  const prefix = [
+    directives,
+    WAIT,
+    found.returns.length ? '__cell:{' : '{',
+    functions.length ? `let ${functions};{` : '',
+    borrowed.length
+      ? `let ${borrowed.map((name) => `${name}=__pagebox.kept("${name}")`)};`
+      : '',
+    published.length
+      ? `__pagebox.publish([${published.map((name) => `["${name}",()=>${name},__v=>${name}=__v]`)}]);`
+      : '',
+  ].join('');
+  const last = program.body.at(-1);
+  return {
+    expression: `${prefix}${applyEdits(code, edits)}\n}${functions.length ? '}' : ''}`,
+    shift: prefix.length,
+    vars: [...vars],
+    awaited: last?.expression?.type !== 'AssignmentExpression',
+  };
+}
+
+/** @param {string} code @returns {any} */
+function parseCode(code) {
+  try {
+    return parse(code, {
+      ecmaVersion: 'latest',
+      sourceType: 'script',
+      allowAwaitOutsideFunction: true,
+      allowImportExportEverywhere: true,
+      allowReturnOutsideFunction: true,
+      allowHashBang: true,
+    });
+  } catch (error) {
+    const { message, loc } = /** @type {any} */ (error);
+    if (!loc) throw new CodeError(`The code is nested too deeply (${message})`, 1, 0);
+    throw new CodeError(message.replace(/ \(\d+:\d+\)$/, ''), loc.line, loc.column);
+  }
+}
+
+/**
+ * Finds what the top level declares and where it returns; looks into statements, not functions.
+ * @param {any[]} body
+ */
+function survey(body) {
+  const found = {
+    /** @type {string[]} */ lexical: [],
+    /** @type {string[]} */ functions: [],
+    /** @type {Set<string>} */ vars: new Set(),
+    /** @type {Set<string>} */ repeatedVars: new Set(),
+    /** @type {{node: any, names: string[]}[]} */ directVars: [],
+    /** @type {any[]} */ returns: [],
+    /** @type {{start: number, end: number, text: string}[]} */ edits: [],
+  };
+  for (const node of body) {
+    if (node.type === 'FunctionDeclaration') found.functions.push(node.id.name);
+    else if (node.type === 'ClassDeclaration') found.lexical.push(node.id.name);
+    else if (node.type === 'VariableDeclaration' && node.kind !== 'var')
+      found.lexical.push(...declared(node));
+    else if (node.type === 'ImportDeclaration')
+      found.lexical.push(...node.specifiers.map((/** @type {any} */ one) => one.local.name));
+    else {
+      if (node.type === 'VariableDeclaration')
+        found.directVars.push({ node, names: declared(node) });
+      visit(node);
+    }
+  }
+  return found;
+
+  /** @param {any} node */
+  function visit(node) {
+    if (Array.isArray(node)) {
+      for (const item of node) visit(item);
+      return;
+    }
+    switch (node?.type) {
+      case 'VariableDeclaration':
+        if (node.kind !== 'var') return;
+        for (const name of declared(node)) {
+          if (found.vars.has(name)) found.repeatedVars.add(name);
+          found.vars.add(name);
+        }
+        return;
+      case 'FunctionDeclaration':
+        found.vars.add(node.id.name);
+        return;
+      case 'ReturnStatement':
+        found.returns.push(node);
+        return;
+      case 'TryStatement':
+        visit([node.block, node.handler?.body, node.finalizer]);
+        return;
+      case 'SwitchStatement':
+        for (const one of node.cases) visit(one.consequent);
+        return;
+      case 'IfStatement':
+        visit([node.consequent, node.alternate]);
+        return;
+      case 'ForStatement':
+        visit([node.init, node.body]);
+        return;
+      case 'ForInStatement':
+      case 'ForOfStatement':
+        visit([node.left, node.body]);
+        return;
+      case 'BlockStatement':
+      case 'LabeledStatement':
+      case 'WhileStatement':
+      case 'DoWhileStatement':
+      case 'WithStatement':
+        visit(node.body);
+    }
+  }
+}
+
+/** Names a variable declaration binds. @param {any} declaration @returns {string[]} */
+function declared(declaration) {
+  /** @type {string[]} */
+  const names = [];
+  const bind = (/** @type {any} */ pattern) => {
+    if (!pattern) return;
+    if (pattern.type === 'Identifier') names.push(pattern.name);
+    else if (pattern.type === 'ObjectPattern')
+      for (const one of pattern.properties) bind(one.value ?? one.argument);
+    else if (pattern.type === 'ArrayPattern') for (const one of pattern.elements) bind(one);
+    else bind(pattern.left ?? pattern.argument);
+  };
+  for (const one of declaration.declarations) bind(one.id);
+  return names;
+}
+
+/**
+ * `return x` becomes `{      (x);break __cell}`: the value is the block's, the columns stay.
+ * @param {any} node @param {string} code @param {{start: number, end: number, text: string}[]} edits
+ */
+function editReturn(node, code, edits) {
+  const end = code[node.end - 1] === ';' ? node.end - 1 : node.end;
+  const open = node.argument ? '{    (' : '{void 0';
+  edits.push({ start: node.start, end: node.start + 6, text: open });
+  edits.push({ start: end, end: node.end, text: `${node.argument ? ')' : ''};break __cell}` });
+}
+
+/**
+ * @param {any} program @param {string} code
+ * @param {{start: number, end: number, text: string}[]} edits
+ */
+function collectImports(program, code, edits) {
+  const visit = (/** @type {any} */ node) => {
+    if (Array.isArray(node)) {
+      for (const one of node) visit(one);
+      return;
+    }
+    if (typeof node?.type !== 'string') return;
+    if (node.type === 'ImportDeclaration') {
+      const lines = code.slice(node.start, node.end).split('\n').length - 1;
+      edits.push({
+        start: node.start,
+        end: node.end,
+        text: staticImport(node) + '\n'.repeat(lines),
+      });
+      return;
+    }
+    if (node.type.startsWith('Export')) {
+      const before = code.slice(0, node.start).split('\n');
+      const message = 'export is not available here: code runs as a script, not as a module';
+      throw new CodeError(message, before.length, /** @type {string} */ (before.at(-1)).length);
+    }
+    if (node.type === 'ImportExpression')
+      edits.push({ start: node.start, end: node.start + 6, text: '__pagebox.load' });
+    if (node.type === 'MetaProperty' && node.meta.name === 'import')
+      edits.push({ start: node.start, end: node.end, text: '__pagebox.meta' });
+    const inPage =
+      node.type === 'CallExpression' && IN_PAGE.has(node.callee.property?.name ?? '');
+    for (const key in node) {
+      if (inPage && key === 'arguments')
+        visit(node.arguments.filter((/** @type {any} */ one) => !one.type.includes('Function')));
+      else if (typeof node[key] === 'object') visit(node[key]);
+    }
+  };
+  visit(program.body);
+}
+
+/** @param {any} node @returns {string} */
+function staticImport(node) {
+  const attributes = (node.attributes ?? []).map(
+    (/** @type {any} */ one) =>
+      `${JSON.stringify(one.key.name ?? one.key.value)}:${JSON.stringify(one.value.value)}`,
+  );
+  const names = [];
+  let whole = '';
+  for (const one of node.specifiers) {
+    if (one.type === 'ImportNamespaceSpecifier') whole = one.local.name;
+    else names.push([one.imported?.name ?? one.imported?.value ?? 'default', one.local.name]);
+  }
+  const wanted = JSON.stringify(names.map(([name]) => name));
+  const from = `await __pagebox.load(${JSON.stringify(node.source.value)},{with:{${attributes}}},${wanted})`;
+  if (!whole && !names.length) return `void ${from};`;
+  const picked = `{${names.map(([name, local]) => `${JSON.stringify(name)}:${local}`)}}`;
+  if (!whole) return `const ${picked}=${from};`;
+  return `const ${whole}=${from}${names.length ? `,${picked}=${whole}` : ''};`;
+}
+
+/** @param {string} code @param {{start: number, end: number, text: string}[]} edits */
+function applyEdits(code, edits) {
+  let text = '';
+  let at = 0;
+  for (const edit of edits.sort((a, b) => a.start - b.start || a.end - b.end)) {
+    text += code.slice(at, edit.start) + edit.text;
+    at = edit.end;
+  }
+  return text + code.slice(at);
+}

@@ -1,0 +1,165 @@
+// @ts-check
+/**
+ * The worker of the Node runner: reads frames, evaluates code on the main thread through the
+ * inspector, answers. User code can not reach this realm.
+ */
+import { Session } from 'node:inspector';
+import { dirname } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { workerData } from 'node:worker_threads';
+import { openFrames } from './frames.mjs';
+import { CodeError, rewrite } from './rewrite.mjs';
+import { compileTimeText, syntaxText, tidy } from './errors.mjs';
+import { writeAll } from './stdio.mjs';
+
+/** How long the main thread may take to end after the daemon has gone. */
+const EXIT_GRACE_MS = 200;
+
+const home = dirname(fileURLToPath(import.meta.url));
+const session = new Session();
+session.connectToMainThread();
+/** @type {Set<string>} */
+const builtins = new Set(workerData.builtins);
+/** @type {Set<string>} */
+const kept = new Set();
+/** The page known to be bound without waiting. @type {string | null | undefined} */
+let settledPage;
+let count = 0;
+
+// An inspector session alone does not keep this thread's loop going; later the socket does.
+const alive = setInterval(() => {}, 1 << 30);
+const main = (await post('Runtime.evaluate', { expression: '__pageboxWorker' })).result.objectId;
+await post('Runtime.evaluate', { expression: 'delete globalThis.__pageboxWorker' });
+
+const send = openFrames(
+  3,
+  (frame) => {
+    if (frame.type === 'init') initialise(frame);
+    else if (frame.type === 'execute') execute(frame);
+  },
+  () => {
+    call('exit', [{ value: 0 }]);
+    setTimeout(() => process.kill(process.pid, 'SIGKILL'), EXIT_GRACE_MS);
+  },
+);
+
+clearInterval(alive);
+
+/** @param {string} method @param {object} params @returns {Promise<any>} */
+function post(method, params) {
+  return new Promise((resolve, reject) => {
+    session.post(method, params, (error, reply) => {
+      if (error) reject(new Error(`${method}: ${error.message}`));
+      else resolve(reply);
+    });
+  });
+}
+
+/** Calls a method of the main thread. @param {string} name @param {object[]} parameters */
+async function call(name, parameters) {
+  const { result, exceptionDetails } = await post('Runtime.callFunctionOn', {
+    objectId: main,
+    functionDeclaration: `function(...all){return this.${name}(...all)}`,
+    arguments: parameters,
+    awaitPromise: true,
+    returnByValue: true,
+    silent: true,
+  });
+  if (exceptionDetails)
+    throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text);
+  return result.value;
+}
+
+/** @param {{cdp_url: string | null}} frame */
+async function initialise(frame) {
+  try {
+    if (frame.cdp_url !== null) await call('connect', [{ value: frame.cdp_url }]);
+    send({ type: 'ready' });
+  } catch (error) {
+    send({ type: 'failed', message: /** @type {Error} */ (error).message.slice(0, 4096) });
+    setTimeout(() => call('exit', [{ value: 1 }]), 10);
+  }
+}
+
+/**
+ * @param {{id: string, page: string | null, result_limit_bytes: number, code: string,
+ *   environment: Record<string, string>}} frame
+ */
+async function execute(frame) {
+  count += 1;
+  const file = `cell-${count}.js`;
+  /** @type {import('./rewrite.mjs').Script | undefined} */
+  let script;
+  /** @type {{name: string, message: string, text: string} | undefined} */
+  let syntax;
+  try {
+    script = rewrite(frame.code, builtins, kept);
+  } catch (error) {
+    if (!(error instanceof CodeError)) throw error;
+    syntax = syntaxText(error, frame.code, file);
+  }
+  const begun = call('begin', [
+    { value: frame.page },
+    { value: frame.environment ?? {} },
+    { value: script?.vars ?? [] },
+  ]);
+  if (frame.page !== settledPage) await begun;
+  const ended = script ? await evaluate(script, file) : undefined;
+  await begun;
+  const details = ended?.exceptionDetails;
+  const value = details ? details.exception : ended?.result;
+  const reply = await call('finish', [
+    { value: ended ? (details ? 'error' : 'value') : 'none' },
+    argument(value),
+    { value: script?.awaited ?? false },
+    { value: frame.result_limit_bytes },
+  ]);
+  session.post('Runtime.releaseObjectGroup', { objectGroup: 'cell' });
+  settledPage = reply.page;
+  const { errors, ...rest } = reply;
+  if (syntax) errors.unshift(syntax);
+  for (const [index, error] of errors.entries()) {
+    if (error === syntax) complain(error.text);
+    else if (index === 0 && details?.scriptId && details.exception?.className === 'SyntaxError')
+      complain(compileTimeText(error, details, frame.code, file));
+    else complain(tidy(error.text, frame.code, file, script?.shift ?? 0, home));
+  }
+  const first = errors[0];
+  send({
+    type: 'finished',
+    id: frame.id,
+    exit_code: rest.exit_code,
+    result: rest.result ?? null,
+    result_truncated: rest.result_truncated,
+    error: first ? { name: first.name, message: first.message } : null,
+    page: rest.page,
+  });
+}
+
+/** @param {import('./rewrite.mjs').Script} script @param {string} file */
+function evaluate(script, file) {
+  return post('Runtime.evaluate', {
+    expression: `${script.expression}\n//# sourceURL=${file}`,
+    replMode: true,
+    awaitPromise: true,
+    silent: true,
+    objectGroup: 'cell',
+  });
+}
+
+/** A remote object as an argument. @param {any} remote */
+function argument(remote) {
+  if (!remote || remote.type === 'undefined') return {};
+  if (remote.objectId) return { objectId: remote.objectId };
+  if (remote.unserializableValue) return { unserializableValue: remote.unserializableValue };
+  return { value: remote.value };
+}
+
+/** @param {string} text */
+function complain(text) {
+  try {
+    writeAll(2, Buffer.from(`${text}\n`));
+  } catch {
+    // The code closed its stderr.
+  }
+}

@@ -1,0 +1,259 @@
+//! Plain http: a request in absolute form, sent on to its host in origin form.
+//!
+//! The URI decides where it goes and what `Host` says. Header fields meant for one connection only
+//! stay on that connection; everything else, bodies included, passes through as it comes.
+
+use std::net::IpAddr;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{Either, Empty};
+use hyper::body::{Body as _, Incoming};
+use hyper::client::conn::http1;
+use hyper::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+};
+use hyper::http::request;
+use hyper::{Method, Request, Response, StatusCode, Uri, Version};
+use hyper_util::rt::TokioIo;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::answer::{Body, Failure};
+use super::dial::{check_again, dial};
+use super::proxy::{Client, HostEnd, MAX_HEADERS, Shared, Tunnel, take};
+use super::target::Target;
+
+/// How long a kept connection may take to be ready again after an answer was read to its end.
+const READY_WAIT: Duration = Duration::from_millis(50);
+
+/// A request's body, or none when it is sent a second time.
+type RequestBody = Either<Incoming, Empty<Bytes>>;
+
+/// An http connection to a host. Dropping it closes it.
+pub(super) struct Upstream {
+    target: Target,
+    address: IpAddr,
+    sender: http1::SendRequest<RequestBody>,
+    /// Moves its bytes.
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Upstream {
+    async fn open(shared: &Shared, target: &Target) -> Result<Self, Failure> {
+        let (stream, address) = dial(shared, target).await?;
+        let limit = shared.limits.header.as_usize();
+        let (sender, connection) = http1::Builder::new()
+            .max_header_size(limit)
+            .max_buf_size(limit)
+            .max_headers(MAX_HEADERS)
+            .preserve_header_case(true)
+            // Browsers read such answers too.
+            .allow_spaces_after_header_name_in_responses(true)
+            .allow_obsolete_multiline_headers_in_responses(true)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|source| upstream_failure(target, source))?;
+        let task = tokio::spawn(async move {
+            // Its error reaches the request or the body it belongs to as well.
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(%error, "egress connection to a host ended early");
+            }
+        });
+        Ok(Self {
+            target: target.clone(),
+            address,
+            sender,
+            _task: AbortOnDropHandle::new(task),
+        })
+    }
+}
+
+fn upstream_failure(target: &Target, source: hyper::Error) -> Failure {
+    Failure::Upstream {
+        host: target.to_string(),
+        source,
+    }
+}
+
+impl Client {
+    /// Answers a request that is not CONNECT.
+    pub(super) async fn forward(
+        &self,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<Body>, Failure> {
+        let target = http_target(request.uri())?;
+        let websocket = wants_websocket(&request).then(|| hyper::upgrade::on(&mut request));
+        let (mut parts, body) = request.into_parts();
+        rewrite_request(&mut parts, &target, websocket.is_some())?;
+
+        let (mut response, upstream) = self.exchange(&target, parts, body).await?;
+
+        match (response.status(), websocket) {
+            (StatusCode::SWITCHING_PROTOCOLS, Some(client)) => {
+                let host = hyper::upgrade::on(&mut response);
+                self.become_tunnel(Tunnel {
+                    client,
+                    host: HostEnd::Upgrade(host, upstream),
+                });
+                strip_connection_fields(response.headers_mut());
+                set_websocket_fields(response.headers_mut());
+            }
+            (StatusCode::SWITCHING_PROTOCOLS, None) => {
+                return Err(Failure::UnaskedUpgrade {
+                    host: target.to_string(),
+                });
+            }
+            (_, _) => {
+                strip_connection_fields(response.headers_mut());
+                *self.upstream.lock().unwrap_or_else(PoisonError::into_inner) = Some(upstream);
+            }
+        }
+        // The host's version is the host connection's affair; the client's is answered in its own.
+        *response.version_mut() = Version::HTTP_11;
+        Ok(response.map(Either::Left))
+    }
+
+    /// Sends a request over the kept connection, if it goes to the same host and still lives, or
+    /// over a new one.
+    async fn exchange(
+        &self,
+        target: &Target,
+        parts: request::Parts,
+        body: Incoming,
+    ) -> Result<(Response<Incoming>, Upstream), Failure> {
+        let mut request = Request::from_parts(parts, Either::Left(body));
+        if let Some(mut kept) = self.kept(target).await? {
+            // The host may close a kept connection just as it is used again. What was not sent
+            // comes back and goes out anew; of what was sent only a request that changes nothing
+            // may be repeated, and only without a body, which is gone.
+            let repeatable = request.method().is_safe() && request.body().is_end_stream();
+            let copy = repeatable.then(|| without_body(&request));
+            match kept.sender.try_send_request(request).await {
+                Ok(response) => return Ok((response, kept)),
+                Err(mut error) => {
+                    request = match (error.take_message(), copy) {
+                        (Some(unsent), _) => unsent,
+                        (None, Some(copy)) => copy,
+                        (None, None) => return Err(upstream_failure(target, error.into_error())),
+                    };
+                }
+            }
+        }
+        let mut upstream = Upstream::open(&self.shared, target).await?;
+        let response = upstream.sender.send_request(request).await;
+        let response = response.map_err(|source| upstream_failure(target, source))?;
+        Ok((response, upstream))
+    }
+
+    async fn kept(&self, target: &Target) -> Result<Option<Upstream>, Failure> {
+        let Some(mut kept) = take(&self.upstream).filter(|kept| kept.target == *target) else {
+            return Ok(None);
+        };
+        check_again(&self.shared, target, kept.address)?;
+        let ready = tokio::time::timeout(READY_WAIT, kept.sender.ready()).await;
+        Ok(matches!(ready, Ok(Ok(()))).then_some(kept))
+    }
+}
+
+/// The same request without its body.
+fn without_body(request: &Request<RequestBody>) -> Request<RequestBody> {
+    let mut copy = Request::new(Either::Right(Empty::new()));
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    *copy.extensions_mut() = request.extensions().clone();
+    copy
+}
+
+fn http_target(uri: &Uri) -> Result<Target, Failure> {
+    let authority = match (uri.scheme_str(), uri.authority()) {
+        (Some("http"), Some(authority)) => authority,
+        (Some("https"), Some(_)) => {
+            return Err(Failure::BadRequest("https needs CONNECT"));
+        }
+        (Some(_), _) => return Err(Failure::BadRequest("the scheme must be http")),
+        (None, _) => {
+            return Err(Failure::BadRequest(
+                "this is a proxy: the request line must hold the whole URL",
+            ));
+        }
+    };
+    Ok(Target::parse(authority.as_str(), Some(80))?)
+}
+
+fn rewrite_request(
+    parts: &mut request::Parts,
+    target: &Target,
+    websocket: bool,
+) -> Result<(), Failure> {
+    strip_connection_fields(&mut parts.headers);
+    // Already answered on this side: the body is on its way.
+    parts.headers.remove(EXPECT);
+    if websocket {
+        set_websocket_fields(&mut parts.headers);
+    }
+    let host = HeaderValue::from_str(&target.host_header())
+        .map_err(|_| Failure::BadRequest("the host is not valid in a header"))?;
+    parts.headers.insert(HOST, host);
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    parts.uri = Uri::builder()
+        .path_and_query(path)
+        .build()
+        .map_err(|_| Failure::BadRequest("the path is not valid"))?;
+    parts.version = Version::HTTP_11;
+    Ok(())
+}
+
+fn wants_websocket(request: &Request<Incoming>) -> bool {
+    request.method() == Method::GET
+        && request.version() == Version::HTTP_11
+        && has_token(request.headers(), &CONNECTION, "upgrade")
+        && has_token(request.headers(), &UPGRADE, "websocket")
+}
+
+fn set_websocket_fields(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+}
+
+fn tokens(headers: &HeaderMap, name: &HeaderName) -> impl Iterator<Item = String> {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|token| token.trim().to_ascii_lowercase())
+}
+
+fn has_token(headers: &HeaderMap, name: &HeaderName, wanted: &str) -> bool {
+    tokens(headers, name).any(|token| token == wanted)
+}
+
+/// Removes what concerns one connection only (RFC 9110, 7.6.1), and what a proxy is told in person.
+fn strip_connection_fields(headers: &mut HeaderMap) {
+    // A length beside a transfer encoding is wrong, and the encoding is what was read.
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
+    let named: Vec<String> = tokens(headers, &CONNECTION)
+        // Fields without which the message itself would be another.
+        .filter(|name| name != "host" && name != "content-length")
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    for name in [
+        CONNECTION,
+        HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("proxy-connection"),
+        PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION,
+        TE,
+        TRANSFER_ENCODING,
+        UPGRADE,
+    ] {
+        headers.remove(name);
+    }
+}

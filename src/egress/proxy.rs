@@ -1,0 +1,207 @@
+//! The proxy: accepts clients, bounds them, and runs one task for each.
+//!
+//! A client's task owns everything done for it (its request, the connection to the host, a tunnel):
+//! dropping the task ends all of it, which is how cancellation, silence and a vanished client work.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
+use hyper::{Method, Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::answer::{Body, Failure, connected};
+use super::dial::dial;
+use super::forward::Upstream;
+use super::target::Target;
+use super::uplink::Uplink;
+use super::watched::Watched;
+use super::{Limits, Policy};
+
+/// Pause after a failed accept: it fails for want of file descriptors, which only time gives back.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Header lines of a request or an answer.
+pub(super) const MAX_HEADERS: usize = 256;
+/// Bytes on their way through a tunnel, from the client and to it.
+const TUNNEL_BUFFERS: (usize, usize) = (16 << 10, 64 << 10);
+
+/// What all clients of one listener share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) policy: Arc<Policy>,
+    pub(super) uplink: Box<dyn Uplink>,
+    pub(super) limits: Limits,
+}
+
+/// Serves `listener` until `cancel`.
+pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>, cancel: CancellationToken) {
+    let mut clients = JoinSet::new();
+    loop {
+        let has_room = clients.len() < shared.limits.connections;
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => break,
+            Some(ended) = clients.join_next(), if !clients.is_empty() => report_panic(ended),
+            accepted = listener.accept(), if has_room => match accepted {
+                Ok((stream, _)) => {
+                    clients.spawn(serve_client(stream, Arc::clone(&shared)));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "egress proxy could not accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    clients.shutdown().await;
+}
+
+fn report_panic(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "egress proxy: serving a client panicked");
+    }
+}
+
+/// One client's connection.
+pub(super) struct Client {
+    pub(super) shared: Arc<Shared>,
+    /// The connection its last request used, for the next one to the same host.
+    pub(super) upstream: Mutex<Option<Upstream>>,
+    /// What its connection becomes when the answer is out.
+    tunnel: Mutex<Option<Tunnel>>,
+}
+
+/// The two ends of a tunnel, each once its HTTP part is over.
+pub(super) struct Tunnel {
+    pub(super) client: OnUpgrade,
+    pub(super) host: HostEnd,
+}
+
+pub(super) enum HostEnd {
+    /// CONNECT: bytes from the start.
+    Stream(TcpStream),
+    /// WebSocket: bytes after the host's 101; its connection must live until then.
+    Upgrade(OnUpgrade, Upstream),
+}
+
+async fn serve_client(stream: TcpStream, shared: Arc<Shared>) {
+    let limits = shared.limits;
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "egress client went away at once");
+        return;
+    }
+    let (stream, traffic) = Watched::new(stream);
+    let client = Arc::new(Client {
+        shared,
+        upstream: Mutex::new(None),
+        tunnel: Mutex::new(None),
+    });
+    let serving = async {
+        let answering = Arc::clone(&client);
+        let service = service_fn(move |request| {
+            let client = Arc::clone(&answering);
+            async move { Ok::<_, Infallible>(client.answer(request).await) }
+        });
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.header_wait)
+            .max_header_size(limits.header.as_usize())
+            .max_buf_size(limits.header.as_usize())
+            .max_headers(MAX_HEADERS)
+            .preserve_header_case(true)
+            // A proxy adds no Date of its own to a host's answer.
+            .auto_date_header(false)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades()
+            .await
+            .map_err(io::Error::other)?;
+        // What is left in the slots would live as long as this future otherwise.
+        drop(take(&client.upstream));
+        match take(&client.tunnel) {
+            Some(tunnel) => tunnel.run().await,
+            None => Ok(()),
+        }
+    };
+    tokio::select! {
+        ended = serving => if let Err(error) = ended {
+            tracing::debug!(%error, "egress connection ended early");
+        },
+        () = traffic.silent_for(limits.silence) => {
+            tracing::debug!("egress connection ended: no byte passed for too long");
+        }
+    }
+}
+
+impl Client {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let answer = if request.method() == Method::CONNECT {
+            self.connect(request).await
+        } else {
+            self.forward(request).await
+        };
+        answer.unwrap_or_else(|failure| {
+            tracing::trace!(%failure, "egress request failed");
+            failure.into_response()
+        })
+    }
+
+    async fn connect(&self, mut request: Request<Incoming>) -> Result<Response<Body>, Failure> {
+        let authority = request
+            .uri()
+            .authority()
+            .filter(|_| request.uri().scheme().is_none());
+        let authority = authority.ok_or(Failure::BadRequest("CONNECT needs a host and a port"))?;
+        let target = Target::parse(authority.as_str(), None)?;
+        let (stream, _) = dial(&self.shared, &target).await?;
+        self.become_tunnel(Tunnel {
+            client: hyper::upgrade::on(&mut request),
+            host: HostEnd::Stream(stream),
+        });
+        Ok(connected())
+    }
+
+    /// Turns the connection into `tunnel` once the answer is written.
+    pub(super) fn become_tunnel(&self, tunnel: Tunnel) {
+        *self.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
+    }
+}
+
+/// Empties a slot.
+pub(super) fn take<T>(slot: &Mutex<Option<T>>) -> Option<T> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+impl Tunnel {
+    /// Copies both ways until both ends have closed, passing each end's close on by itself.
+    async fn run(self) -> io::Result<()> {
+        let client = TokioIo::new(self.client.await.map_err(io::Error::other)?);
+        match self.host {
+            HostEnd::Stream(stream) => copy(client, stream).await,
+            HostEnd::Upgrade(upgrade, upstream) => {
+                let host = TokioIo::new(upgrade.await.map_err(io::Error::other)?);
+                drop(upstream);
+                copy(client, host).await
+            }
+        }
+    }
+}
+
+async fn copy(
+    mut client: impl AsyncRead + AsyncWrite + Unpin,
+    mut host: impl AsyncRead + AsyncWrite + Unpin,
+) -> io::Result<()> {
+    let (up, down) = TUNNEL_BUFFERS;
+    tokio::io::copy_bidirectional_with_sizes(&mut client, &mut host, up, down).await?;
+    Ok(())
+}

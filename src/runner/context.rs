@@ -1,0 +1,226 @@
+//! A context: one task that owns one runner and runs its executions in order.
+//!
+//! ```text
+//! (absent) --job or warm-up--> starting --> idle <--> running
+//!     ^                                      |          |
+//!     +---- killed, crashed, exited ---------+----------+   then started again at once
+//! ```
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, debug, info_span};
+
+use crate::cdp::Hub;
+use crate::execution::{ExecutionEvent, ExecutionOptions, Language};
+use crate::id::{ExecutionId, SessionId};
+use crate::sandbox::Space;
+
+use super::drive::{self, Live};
+use super::{AgentService, Config, Error};
+
+/// What all contexts of a session share.
+#[derive(Debug)]
+pub struct ContextEnv {
+    /// Whose it is.
+    pub session_id: SessionId,
+    /// Where sandboxes are built.
+    pub space: Arc<Space>,
+    /// The session's browser.
+    pub hub: Hub,
+    /// Limits.
+    pub config: Config,
+    /// agent-browser's service, for bash.
+    pub agent: AgentService,
+}
+
+/// One execution on its way to a context.
+#[derive(Debug)]
+pub struct Job {
+    /// Its id.
+    pub id: ExecutionId,
+    /// What is to run; already validated.
+    pub options: ExecutionOptions,
+    /// Where its events go. A full channel pauses the code's output; a closed one kills it.
+    pub events: mpsc::Sender<ExecutionEvent>,
+    /// Told once: started (or ended before it could start), or why it could not be.
+    pub started: oneshot::Sender<Result<Started, Error>>,
+    /// Kills it.
+    pub cancel: CancellationToken,
+    /// Held while the job exists.
+    pub guard: OnDrop,
+}
+
+/// Calls a function when dropped.
+pub struct OnDrop(Option<Box<dyn FnOnce() + Send + Sync>>);
+
+impl OnDrop {
+    /// Will call `f` once.
+    pub fn new(f: impl FnOnce() + Send + Sync + 'static) -> Self {
+        Self(Some(Box::new(f)))
+    }
+}
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        if let Some(f) = self.0.take() {
+            f();
+        }
+    }
+}
+
+impl std::fmt::Debug for OnDrop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnDrop")
+    }
+}
+
+/// A job reached its runner.
+#[derive(Clone, Copy, Debug)]
+pub struct Started {
+    /// When.
+    pub time: SystemTime,
+}
+
+/// Handle on a context's task.
+#[derive(Debug)]
+pub struct Context {
+    jobs: mpsc::Sender<Job>,
+    task: JoinHandle<()>,
+}
+
+impl Context {
+    /// Starts the task. With `warm` it starts its runner at once, else with the first job.
+    /// `queue` jobs may wait beyond the running one. `cancel` ends everything.
+    #[must_use]
+    pub fn spawn(
+        language: Language,
+        env: Arc<ContextEnv>,
+        queue: usize,
+        warm: bool,
+        cancel: CancellationToken,
+    ) -> Self {
+        let (jobs, inbox) = mpsc::channel(queue.max(1));
+        let span = info_span!("context", %language);
+        let worker = Worker {
+            language,
+            env,
+            cancel,
+            live: None,
+            used: false,
+            lost: false,
+        };
+        let task = tokio::spawn(worker.run(inbox, warm).instrument(span));
+        Self { jobs, task }
+    }
+
+    /// Queues a job.
+    ///
+    /// # Errors
+    /// Gives the job back when the queue is full or the context has ended.
+    pub fn enqueue(&self, job: Job) -> Result<(), Box<Job>> {
+        self.jobs
+            .try_send(job)
+            .map_err(|error| Box::new(error.into_inner()))
+    }
+
+    /// Lets queued jobs run, then ends the runner; returns when it is gone.
+    pub async fn finish(self) {
+        drop(self.jobs);
+        // The task never panics by design; if it did, its sandbox was dropped and so killed.
+        let _ = self.task.await;
+    }
+}
+
+struct Worker {
+    language: Language,
+    env: Arc<ContextEnv>,
+    cancel: CancellationToken,
+    live: Option<Live>,
+    /// The runner has run an execution, so it has state to lose.
+    used: bool,
+    /// State was lost since the last execution.
+    lost: bool,
+}
+
+impl Worker {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Job>, warm: bool) {
+        if warm {
+            self.warm_up().await;
+        }
+        loop {
+            let job = tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => break,
+                job = inbox.recv() => match job {
+                    Some(job) => job,
+                    None => break,
+                },
+                () = drive::idle(&mut self.live) => {
+                    self.forget().await;
+                    continue;
+                }
+            };
+            self.execute(job).await;
+            if self.live.is_none() && !self.cancel.is_cancelled() && !inbox.is_closed() {
+                self.warm_up().await;
+            }
+        }
+        inbox.close();
+        while let Ok(job) = inbox.try_recv() {
+            let _ = job.started.send(Err(Error::Cancelled));
+        }
+        self.forget().await;
+    }
+
+    /// Starts the runner ahead of the next job. A failure here is not lost: the next job starts it
+    /// again and reports what happens then.
+    async fn warm_up(&mut self) {
+        if let Err(error) = self.ensure_live().await {
+            debug!(%error, "runner not warmed up");
+        }
+    }
+
+    async fn ensure_live(&mut self) -> Result<(), Error> {
+        if self.live.is_none() {
+            let start = drive::start(self.language, &self.env);
+            self.live = Some(tokio::select! {
+                live = start => live?,
+                () = self.cancel.cancelled() => return Err(Error::Cancelled),
+            });
+        }
+        Ok(())
+    }
+
+    async fn execute(&mut self, job: Job) {
+        if job.events.is_closed() || job.cancel.is_cancelled() {
+            let _ = job.started.send(Err(Error::Cancelled));
+            return;
+        }
+        if let Err(error) = self.ensure_live().await {
+            let _ = job.started.send(Err(error));
+            return;
+        }
+        let Some(live) = &mut self.live else { return };
+        let restarted = std::mem::take(&mut self.lost);
+        self.used = true;
+        let span = info_span!("execution", execution_id = %job.id);
+        let alive = drive::run(live, &self.env, self.language, job, restarted)
+            .instrument(span)
+            .await;
+        if !alive {
+            self.forget().await;
+        }
+    }
+
+    /// Ends the runner, if there is one, and remembers that its state is gone.
+    async fn forget(&mut self) {
+        if let Some(live) = self.live.take() {
+            live.end(&self.env.hub).await;
+            self.lost |= std::mem::take(&mut self.used);
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! What each language's runner is: its image, program and environment.
+
+use crate::execution::Language;
+
+use super::{CDP_PORT, PROXY_PORT};
+
+/// Directory every runner starts in; part of the scratch.
+pub(super) const WORKSPACE: &str = "/workspace";
+
+/// Name of the image a language runs in.
+pub(super) fn image(language: Language) -> &'static str {
+    language.as_str()
+}
+
+/// The program and its arguments, as paths inside.
+pub(super) fn argv(language: Language) -> Vec<String> {
+    let argv: &[&str] = match language {
+        Language::Node => &[
+            "/usr/bin/node",
+            "--no-warnings",
+            "/opt/pagebox/runners/node/runner.mjs",
+        ],
+        Language::Python => &[
+            "/opt/pagebox/runners/python/.venv/bin/python",
+            "/opt/pagebox/runners/python/runner.py",
+        ],
+        Language::Bash => &["/bin/bash", "/opt/pagebox/runners/bash/runner.sh"],
+    };
+    argv.iter().map(|&part| part.to_owned()).collect()
+}
+
+/// The whole environment of a runner.
+pub(super) fn env(language: Language, cdp_url: &str) -> Vec<(String, String)> {
+    let proxy = format!("http://127.0.0.1:{PROXY_PORT}");
+    let local = "localhost,127.0.0.1,::1";
+    let mut env = vec![
+        ("PATH", "/usr/local/bin:/usr/bin:/bin"),
+        ("HOME", WORKSPACE),
+        ("USER", "pagebox"),
+        ("LANG", "C.UTF-8"),
+        ("TMPDIR", "/tmp"),
+        ("CDP_URL", cdp_url),
+        ("HTTP_PROXY", &proxy),
+        ("HTTPS_PROXY", &proxy),
+        ("NO_PROXY", local),
+        ("http_proxy", &proxy),
+        ("https_proxy", &proxy),
+        ("no_proxy", local),
+    ];
+    match language {
+        Language::Node => {}
+        Language::Python => env.push(("PYTHONDONTWRITEBYTECODE", "1")),
+        Language::Bash => env.push(("AGENT_BROWSER_SOCKET_DIR", super::agent::SOCKET_DIR)),
+    }
+    env.into_iter()
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// The CDP endpoint as a client with this token reaches it from inside.
+pub(super) fn cdp_url(token: &str) -> String {
+    format!("ws://127.0.0.1:{CDP_PORT}/devtools/browser/{token}")
+}

@@ -1,0 +1,295 @@
+//! The task of one session: builds it, hands executions to its contexts, ends it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::browser::{Browser, LaunchOptions};
+use crate::egress;
+use crate::execution::Language;
+use crate::runner::{self, AgentService, CDP_PORT, Context, ContextEnv, Job, PROXY_PORT};
+use crate::sandbox::{GroupLimits, Sandboxes, Space, SpaceSpec};
+
+use super::shared::Shared;
+use super::{Configs, EndReason, Error};
+
+/// What every session is built from.
+#[derive(Debug)]
+pub(super) struct Deps {
+    pub(super) sandboxes: Sandboxes,
+    pub(super) configs: Configs,
+    pub(super) policy: Arc<egress::Policy>,
+}
+
+/// The parts of a session, as far as they are built. Ended in reverse order.
+#[derive(Default)]
+struct Parts {
+    space: Option<Arc<Space>>,
+    proxies: CancellationToken,
+    servers: JoinSet<()>,
+    browser: Option<Browser>,
+    env: Option<Arc<ContextEnv>>,
+    contexts: HashMap<Language, Context>,
+    fresh: JoinSet<()>,
+}
+
+/// Runs a session from its start to its end.
+pub(super) async fn run(shared: Arc<Shared>, deps: Arc<Deps>, mut jobs: mpsc::Receiver<Job>) {
+    let began = Instant::now();
+    let mut parts = Parts::default();
+    let started = tokio::select! {
+        started = start(&mut parts, &shared, &deps) => started,
+        (reason, detail) = shared.end_requested() => Ok(Some((reason, detail))),
+    };
+    let (reason, detail, failure) = match started {
+        Ok(Some((reason, detail))) => (reason, detail, None),
+        Ok(None) => {
+            info!(elapsed = ?began.elapsed(), "session ready");
+            let (reason, detail) = serve(&mut parts, &shared, &deps, &mut jobs).await;
+            (reason, detail, None)
+        }
+        Err(error) => {
+            warn!(error = %Chain(&error), "session not started");
+            (EndReason::StartFailed, error.to_string(), Some(error))
+        }
+    };
+    shared.request_end_because(reason, detail.clone());
+    shared.stopping();
+    jobs.close();
+    shared.cancel.cancel();
+    while let Ok(job) = jobs.try_recv() {
+        let _ = job.started.send(Err(runner::Error::Cancelled));
+    }
+    end(parts).await;
+    shared.ended(reason, detail, failure);
+    info!(?reason, lived = ?began.elapsed(), "session ended");
+}
+
+/// Builds everything. `Ok(None)`: ready.
+async fn start(
+    parts: &mut Parts,
+    shared: &Arc<Shared>,
+    deps: &Deps,
+) -> Result<Option<(EndReason, String)>, Error> {
+    let config = &deps.configs.session;
+    let sandbox_error = |error| Error::Sandbox(Arc::new(error));
+    let mut space = deps
+        .sandboxes
+        .create_space(SpaceSpec {
+            scratch: config.scratch,
+            scratch_inodes: config.scratch_inodes,
+            limits: GroupLimits {
+                memory: config.memory,
+                processes: config.processes,
+                cpu_percent: config.cpu_percent,
+            },
+            runner_ports: vec![CDP_PORT, PROXY_PORT],
+            browser_ports: vec![PROXY_PORT],
+        })
+        .await
+        .map_err(sandbox_error)?;
+    let mut runner_listeners = std::mem::take(&mut space.runner_listeners).into_iter();
+    let browser_listeners = std::mem::take(&mut space.browser_listeners);
+    let space = Arc::clone(parts.space.insert(Arc::new(space)));
+
+    let cdp_listener = runner_listeners.next();
+    for listener in runner_listeners.chain(browser_listeners) {
+        let listener = to_tokio(listener)?;
+        parts.servers.spawn(egress::serve(
+            listener,
+            Arc::clone(&deps.policy),
+            parts.proxies.clone(),
+        ));
+    }
+    let options = LaunchOptions {
+        viewport: shared.options.viewport,
+        user_agent: shared.options.user_agent.clone(),
+        proxy_port: PROXY_PORT,
+    };
+    let browser = Browser::launch(&space, &deps.configs.browser, &deps.configs.cdp, &options)
+        .await
+        .map_err(|error| Error::Browser(Arc::new(error)))?;
+    let hub = parts.browser.insert(browser).hub.clone();
+    shared.browser_started(hub.clone());
+    if let Some(listener) = cdp_listener {
+        let listener = to_tokio(listener)?;
+        let hub = hub.clone();
+        parts
+            .servers
+            .spawn(async move { hub.serve(listener).await });
+    }
+    let env = Arc::new(ContextEnv {
+        session_id: shared.id,
+        space,
+        hub: hub.clone(),
+        config: deps.configs.runner.clone(),
+        agent: AgentService::default(),
+    });
+    parts.env = Some(Arc::clone(&env));
+    parts.contexts.insert(
+        Language::Node,
+        Context::spawn(
+            Language::Node,
+            env,
+            config.queue_per_context,
+            true,
+            shared.cancel.clone(),
+        ),
+    );
+    let start_error = match shared.options.start_url.as_deref() {
+        None | Some("about:blank") => None,
+        Some(url) => match hub.navigate(url, config.start_url_timeout).await {
+            Ok(()) => None,
+            Err(error) => Some(error.to_string()),
+        },
+    };
+    shared.ready(start_error);
+    Ok(None)
+}
+
+fn to_tokio(listener: std::net::TcpListener) -> Result<tokio::net::TcpListener, Error> {
+    tokio::net::TcpListener::from_std(listener).map_err(|error| Error::Listener(Arc::new(error)))
+}
+
+/// Hands out jobs until the session is to end; says why.
+async fn serve(
+    parts: &mut Parts,
+    shared: &Arc<Shared>,
+    deps: &Deps,
+    jobs: &mut mpsc::Receiver<Job>,
+) -> (EndReason, String) {
+    let ttl = tokio::time::sleep(
+        shared
+            .view()
+            .expire_time
+            .duration_since(std::time::SystemTime::now())
+            .unwrap_or_default(),
+    );
+    tokio::pin!(ttl);
+    let browser = parts.browser.take();
+    let why = {
+        let browser_death = async {
+            match &browser {
+                Some(browser) => browser.died().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(browser_death);
+        loop {
+            let idle_left = shared.options.idle_ttl.saturating_sub(shared.idle_for());
+            tokio::select! {
+                request = shared.end_requested() => break request,
+                () = &mut ttl => break (EndReason::TtlExpired, EndReason::TtlExpired.describe().to_owned()),
+                exit = &mut browser_death => {
+                    let detail = format!("its browser crashed ({:?})", exit.status);
+                    break (EndReason::BrowserCrashed, detail);
+                }
+                () = tokio::time::sleep(idle_left) => {
+                    if shared.idle_for() >= shared.options.idle_ttl {
+                        break (EndReason::IdleExpired, EndReason::IdleExpired.describe().to_owned());
+                    }
+                }
+                Some(job) = jobs.recv() => hand_out(parts, shared, deps, job),
+                Some(_) = parts.fresh.join_next() => {}
+            }
+        }
+    };
+    parts.browser = browser;
+    if why.0 == EndReason::BrowserCrashed {
+        // Executions see it by themselves and report what happened; nothing else may cancel them
+        // first.
+        wait_for_executions(shared).await;
+    }
+    why
+}
+
+async fn wait_for_executions(shared: &Shared) {
+    const LONGEST: std::time::Duration = std::time::Duration::from_secs(5);
+    const STEP: std::time::Duration = std::time::Duration::from_millis(10);
+    let began = Instant::now();
+    while shared.running() > 0 && began.elapsed() < LONGEST {
+        tokio::time::sleep(STEP).await;
+    }
+}
+
+fn hand_out(parts: &mut Parts, shared: &Arc<Shared>, deps: &Deps, job: Job) {
+    let Some(env) = &parts.env else { return };
+    let config = &deps.configs.session;
+    let language = job.options.language;
+    let refused = if job.options.fresh {
+        if parts.fresh.len() >= config.fresh_at_once {
+            Some(Box::new(job))
+        } else {
+            let context =
+                Context::spawn(language, Arc::clone(env), 1, false, shared.cancel.clone());
+            let refused = context.enqueue(job).err();
+            parts.fresh.spawn(context.finish());
+            refused
+        }
+    } else {
+        parts
+            .contexts
+            .entry(language)
+            .or_insert_with(|| {
+                Context::spawn(
+                    language,
+                    Arc::clone(env),
+                    config.queue_per_context,
+                    false,
+                    shared.cancel.clone(),
+                )
+            })
+            .enqueue(job)
+            .err()
+    };
+    if let Some(job) = refused {
+        let waiting = if job.options.fresh {
+            config.fresh_at_once
+        } else {
+            config.queue_per_context
+        };
+        debug!(%language, "queue full");
+        let _ = job.started.send(Err(runner::Error::QueueFull { waiting }));
+    }
+}
+
+/// Ends everything that was built; returns when nothing of it is left.
+async fn end(mut parts: Parts) {
+    for (_, context) in parts.contexts.drain() {
+        context.finish().await;
+    }
+    while parts.fresh.join_next().await.is_some() {}
+    if let Some(env) = parts.env.take() {
+        env.agent.stop().await;
+    }
+    if let Some(browser) = parts.browser.take() {
+        browser.end().await;
+    }
+    parts.proxies.cancel();
+    parts.servers.shutdown().await;
+    if let Some(space) = parts.space.take()
+        && let Err(error) = space.close().await
+    {
+        warn!(error = %Chain(&error), "session's ground not fully closed");
+    }
+}
+
+/// Prints an error with its causes.
+struct Chain<'a>(&'a (dyn std::error::Error + 'static));
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}

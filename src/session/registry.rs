@@ -1,0 +1,526 @@
+//! All sessions of the daemon.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument, info_span};
+
+use crate::egress;
+use crate::execution::{BadRequest, ExecutionEvent, ExecutionOptions, Language};
+use crate::id::{ExecutionId, SessionId};
+use crate::runner::{self, Job, OnDrop};
+use crate::sandbox::{ProbeState, Sandboxes};
+
+use super::driver::{self, Deps};
+use super::executions::{Cancel, Executions};
+use super::shared::Shared;
+use super::{Configs, EndReason, Error, SessionEvent, SessionOptions, SessionView, State};
+
+/// Pieces of output on their way to one reader; each at most 64 KiB. When it is full the code's
+/// output waits.
+const EVENT_QUEUE: usize = 64;
+/// Jobs on their way to a session's task; the sender waits when it is full.
+const JOB_QUEUE: usize = 64;
+/// Events on their way to one watcher; when it is full, page events are counted as dropped.
+const WATCH_QUEUE: usize = 256;
+const MAX_IDEMPOTENCY_KEY: usize = 128;
+
+/// Where an execution is to run.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// In this session.
+    Session(SessionId),
+    /// In one of its own, gone when it has ended.
+    OneShot(SessionOptions),
+}
+
+/// A started execution. Dropping it kills the code.
+#[derive(Debug)]
+pub struct Execution {
+    /// Its id.
+    pub id: ExecutionId,
+    /// Where it runs.
+    pub session_id: SessionId,
+    /// Its events, the last one `Finished`. Bounded: a reader that stalls pauses the code's output.
+    pub events: mpsc::Receiver<ExecutionEvent>,
+    #[expect(dead_code, reason = "its drop kills the execution")]
+    kill: DropGuard,
+}
+
+/// All sessions; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Registry {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    deps: Arc<Deps>,
+    degraded: Arc<[String]>,
+    sessions: Mutex<Sessions>,
+    executions: Arc<Executions>,
+    tasks: TaskTracker,
+    draining: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Sessions {
+    /// Live and remembered; ids sort by time.
+    all: BTreeMap<SessionId, Arc<Shared>>,
+    live: usize,
+    /// Oldest first.
+    ended: VecDeque<SessionId>,
+    by_key: HashMap<String, SessionId>,
+}
+
+impl Registry {
+    /// An empty registry.
+    ///
+    /// # Errors
+    /// When the egress rules are not valid.
+    pub fn new(sandboxes: Sandboxes, configs: Configs) -> Result<Self, egress::Error> {
+        let policy =
+            egress::Policy::new(&configs.egress)?;
+        let degraded = sandboxes
+            .report()
+            .probes
+            .iter()
+            .filter(|probe| probe.state != ProbeState::Works)
+            .map(|probe| format!("{}: {}", probe.mechanism, probe.detail))
+            .collect();
+        let remembered = configs.session.remembered;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                deps: Arc::new(Deps {
+                    sandboxes,
+                    configs,
+                    policy: Arc::new(policy),
+                }),
+                degraded,
+                sessions: Mutex::default(),
+                executions: Arc::new(Executions::new(remembered)),
+                tasks: TaskTracker::new(),
+                draining: AtomicBool::new(false),
+            }),
+        })
+    }
+
+    /// Opens a session and waits until it is ready. A dropped call ends the session again, unless
+    /// it has an idempotency key: then the caller is expected to ask again.
+    ///
+    /// # Errors
+    /// Bad options, the session limit, draining, or what failed at the start.
+    pub async fn create(
+        &self,
+        options: SessionOptions,
+        idempotency_key: Option<String>,
+    ) -> Result<SessionView, Error> {
+        options.validate()?;
+        if let Some(key) = &idempotency_key
+            && (key.is_empty() || key.len() > MAX_IDEMPOTENCY_KEY)
+        {
+            return Err(BadRequest::new(
+                "idempotency_key",
+                format!("must be 1 to {MAX_IDEMPOTENCY_KEY} bytes long"),
+            )
+            .into());
+        }
+        let keyed = idempotency_key.is_some();
+        let shared = self.open(options, idempotency_key)?;
+        let abandoned = AbandonOnDrop(Some(Arc::clone(&shared)).filter(|_| !keyed));
+        let ready = shared.wait_ready().await;
+        abandoned.keep();
+        match ready {
+            // A key asks for its session, whatever became of it since.
+            Err(Error::SessionEnded { .. }) if keyed => Ok(shared.view()),
+            ready => ready.map(|()| shared.view()),
+        }
+    }
+
+    /// Registers a session and starts its task, or finds the one its key stands for.
+    fn open(&self, options: SessionOptions, key: Option<String>) -> Result<Arc<Shared>, Error> {
+        if self.inner.draining.load(Ordering::Acquire) {
+            return Err(Error::Draining);
+        }
+        let (shared, inbox) = {
+            let mut sessions = self.sessions();
+            if let Some(known) = key.as_ref().and_then(|key| sessions.by_key.get(key))
+                && let Some(shared) = sessions.all.get(known)
+                && !shared.start_failed()
+            {
+                if shared.options != options {
+                    return Err(BadRequest::new(
+                        "idempotency_key",
+                        "was used before, with other options",
+                    )
+                    .into());
+                }
+                return Ok(Arc::clone(shared));
+            }
+            let limit = self.inner.deps.configs.session.max_sessions;
+            if sessions.live >= limit {
+                return Err(Error::SessionLimit { limit });
+            }
+            let (jobs, inbox) = mpsc::channel(JOB_QUEUE);
+            let shared = Arc::new(Shared::new(
+                options,
+                Arc::clone(&self.inner.degraded),
+                CancellationToken::new(),
+                jobs,
+            ));
+            sessions.live += 1;
+            sessions.all.insert(shared.id, Arc::clone(&shared));
+            if let Some(key) = key {
+                sessions.by_key.insert(key, shared.id);
+            }
+            (shared, inbox)
+        };
+        let span = info_span!("session", session_id = %shared.id);
+        let registry = self.clone();
+        let task_shared = Arc::clone(&shared);
+        self.inner.tasks.spawn(
+            async move {
+                let deps = Arc::clone(&registry.inner.deps);
+                driver::run(Arc::clone(&task_shared), deps, inbox).await;
+                registry.remember(task_shared.id);
+            }
+            .instrument(span),
+        );
+        Ok(shared)
+    }
+
+    /// A session has ended: it no longer counts, and the oldest ended one beyond the bound is
+    /// forgotten.
+    fn remember(&self, id: SessionId) {
+        let mut sessions = self.sessions();
+        sessions.live -= 1;
+        sessions.ended.push_back(id);
+        if sessions.ended.len() > self.inner.deps.configs.session.remembered
+            && let Some(oldest) = sessions.ended.pop_front()
+        {
+            sessions.all.remove(&oldest);
+            sessions.by_key.retain(|_, id| *id != oldest);
+        }
+    }
+
+    /// Reads one session.
+    ///
+    /// # Errors
+    /// When it is not known.
+    pub fn get(&self, id: SessionId) -> Result<SessionView, Error> {
+        Ok(self.find(id)?.view())
+    }
+
+    /// At most `limit` sessions in these states (all, if empty), newest first, after the one a
+    /// page before ended with; and where the next page starts, if there is one.
+    #[must_use]
+    pub fn list(
+        &self,
+        states: &[State],
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> (Vec<SessionView>, Option<SessionId>) {
+        let known: Vec<Arc<Shared>> = {
+            let sessions = self.sessions();
+            let older: Box<dyn Iterator<Item = &Arc<Shared>>> = match after {
+                Some(after) => Box::new(sessions.all.range(..after).rev().map(|(_, s)| s)),
+                None => Box::new(sessions.all.values().rev()),
+            };
+            older
+                .filter(|shared| states.is_empty() || states.contains(&shared.state()))
+                .take(limit.saturating_add(1))
+                .cloned()
+                .collect()
+        };
+        let next = (known.len() > limit).then(|| known[limit.saturating_sub(1)].id);
+        let views = known.iter().take(limit).map(|shared| shared.view());
+        (views.collect(), next)
+    }
+
+    /// Ends a session, and returns when nothing of it is left. Idempotent.
+    ///
+    /// # Errors
+    /// When it is not known.
+    pub async fn stop(&self, id: SessionId) -> Result<SessionView, Error> {
+        let shared = self.find(id)?;
+        shared.request_end(EndReason::Stopped);
+        shared.wait_ended().await;
+        Ok(shared.view())
+    }
+
+    /// A session's events: first its state now; ends after its last state.
+    ///
+    /// # Errors
+    /// When it is not known.
+    pub fn watch(&self, id: SessionId) -> Result<mpsc::Receiver<SessionEvent>, Error> {
+        let shared = self.find(id)?;
+        let (sender, receiver) = mpsc::channel(WATCH_QUEUE);
+        tokio::spawn(watch(shared, sender));
+        Ok(receiver)
+    }
+
+    /// Starts an execution; returns when its code has started. A dropped call kills it.
+    ///
+    /// # Errors
+    /// Bad options, an unknown or ended session, a full queue, draining, or what failed to start.
+    pub async fn execute(
+        &self,
+        place: Place,
+        options: ExecutionOptions,
+    ) -> Result<Execution, Error> {
+        options.validate()?;
+        if self.inner.draining.load(Ordering::Acquire) {
+            return Err(Error::Draining);
+        }
+        match place {
+            Place::Session(id) => {
+                let shared = self.find(id)?;
+                self.start_execution(&shared, options).await
+            }
+            Place::OneShot(session_options) => self.execute_once(session_options, options).await,
+        }
+    }
+
+    async fn start_execution(
+        &self,
+        shared: &Arc<Shared>,
+        options: ExecutionOptions,
+    ) -> Result<Execution, Error> {
+        shared.wait_ready().await?;
+        let id = ExecutionId::generate();
+        let language = options.language;
+        let cancel = shared.cancel.child_token();
+        let kill = cancel.clone().drop_guard();
+        let (events, receiver) = mpsc::channel(EVENT_QUEUE);
+        let (started, has_started) = oneshot::channel();
+        self.inner.executions.add(id, cancel.clone());
+        shared.execution_added();
+        let guard = {
+            let (shared, executions) = (Arc::clone(shared), Arc::clone(&self.inner.executions));
+            OnDrop::new(move || {
+                executions.end(id);
+                shared.execution_ended();
+            })
+        };
+        let job = Job {
+            id,
+            options,
+            events,
+            started,
+            cancel,
+            guard,
+        };
+        if shared.jobs.send(job).await.is_err() {
+            return Err(shared.ended_error());
+        }
+        match has_started.await {
+            Ok(Ok(_)) => Ok(Execution {
+                id,
+                session_id: shared.id,
+                events: receiver,
+                kill,
+            }),
+            Ok(Err(runner::Error::QueueFull { waiting })) => Err(Error::QueueFull { waiting }),
+            Ok(Err(runner::Error::Cancelled)) | Err(_) => Err(shared.ended_error()),
+            Ok(Err(error)) => Err(runner_error(shared, language, error)),
+        }
+    }
+
+    /// Runs code in a session of its own; the last event is given only when that session is gone.
+    async fn execute_once(
+        &self,
+        session_options: SessionOptions,
+        options: ExecutionOptions,
+    ) -> Result<Execution, Error> {
+        session_options.validate()?;
+        let shared = self.open(session_options, None)?;
+        let abandoned = AbandonOnDrop(Some(Arc::clone(&shared)));
+        let started = match shared.wait_ready().await {
+            Ok(()) => self.start_execution(&shared, options).await,
+            Err(error) => Err(error),
+        };
+        let mut inner = match started {
+            Ok(inner) => inner,
+            Err(error) => {
+                shared.request_end(EndReason::OneShotDone);
+                shared.wait_ended().await;
+                return Err(error);
+            }
+        };
+        abandoned.keep();
+        let (sender, receiver) = mpsc::channel(EVENT_QUEUE);
+        let cancel = CancellationToken::new();
+        let kill = cancel.clone().drop_guard();
+        let (id, session_id) = (inner.id, inner.session_id);
+        tokio::spawn(async move {
+            loop {
+                let event = tokio::select! {
+                    event = inner.events.recv() => event,
+                    () = cancel.cancelled() => None,
+                };
+                let last = !matches!(
+                    event,
+                    Some(ExecutionEvent::Started { .. } | ExecutionEvent::Output(..))
+                );
+                if last {
+                    shared.request_end(EndReason::OneShotDone);
+                    shared.wait_ended().await;
+                }
+                let Some(event) = event else { return };
+                if sender.send(event).await.is_err() || last {
+                    // A reader that went away drops `inner` here, which kills the code.
+                    shared.request_end(EndReason::OneShotDone);
+                    return;
+                }
+            }
+        });
+        Ok(Execution {
+            id,
+            session_id,
+            events: receiver,
+            kill,
+        })
+    }
+
+    /// Kills an execution; `false` when it had already ended.
+    ///
+    /// # Errors
+    /// When it is not known.
+    pub async fn cancel(&self, id: ExecutionId) -> Result<bool, Error> {
+        match self.inner.executions.cancel(id) {
+            Cancel::Cancelled => Ok(true),
+            Cancel::AlreadyEnded => Ok(false),
+            Cancel::Unknown => Err(Error::ExecutionUnknown(id)),
+        }
+    }
+
+    /// Refuses new work, lets executions run for at most `grace`, then ends every session; returns
+    /// when nothing is left.
+    pub async fn drain(&self, grace: Duration) {
+        const STEP: Duration = Duration::from_millis(20);
+        self.inner.draining.store(true, Ordering::Release);
+        let live = self.live();
+        let quiet = async {
+            while live.iter().any(|shared| shared.running() > 0) {
+                tokio::time::sleep(STEP).await;
+            }
+        };
+        // Past the grace period what still runs is cancelled with its session.
+        let _ = tokio::time::timeout(grace, quiet).await;
+        for shared in &live {
+            shared.request_end(EndReason::Drained);
+        }
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+
+    /// How many sessions are live.
+    #[must_use]
+    pub fn live_sessions(&self) -> usize {
+        self.sessions().live
+    }
+
+    fn live(&self) -> Vec<Arc<Shared>> {
+        let sessions = self.sessions();
+        let live = sessions
+            .all
+            .values()
+            .filter(|shared| !shared.state().ended());
+        live.cloned().collect()
+    }
+
+    fn find(&self, id: SessionId) -> Result<Arc<Shared>, Error> {
+        let sessions = self.sessions();
+        let shared = sessions.all.get(&id).ok_or(Error::SessionUnknown(id))?;
+        Ok(Arc::clone(shared))
+    }
+
+    fn sessions(&self) -> std::sync::MutexGuard<'_, Sessions> {
+        self.inner
+            .sessions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn runner_error(shared: &Shared, language: Language, error: runner::Error) -> Error {
+    if shared.state() == State::Ready {
+        Error::Runner {
+            language,
+            source: Arc::new(error),
+        }
+    } else {
+        shared.ended_error()
+    }
+}
+
+/// Ends a session whose caller went away before it was ready.
+struct AbandonOnDrop(Option<Arc<Shared>>);
+
+impl AbandonOnDrop {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for AbandonOnDrop {
+    fn drop(&mut self) {
+        if let Some(shared) = &self.0 {
+            shared.request_end(EndReason::Abandoned);
+        }
+    }
+}
+
+async fn watch(shared: Arc<Shared>, sender: mpsc::Sender<SessionEvent>) {
+    // Subscribe before the first snapshot, so that nothing falls between.
+    let mut status = shared.subscribe();
+    let mut pages: Option<broadcast::Receiver<_>> = None;
+    let mut dropped = 0;
+    loop {
+        let state = status.borrow_and_update().state;
+        if pages.is_none() {
+            pages = shared.hub().map(|hub| hub.events());
+        }
+        let view = Box::new(shared.view());
+        if sender.send(SessionEvent::State(view)).await.is_err() || state.ended() {
+            return;
+        }
+        loop {
+            let event = tokio::select! {
+                changed = status.changed() => match changed {
+                    Ok(()) => break,
+                    Err(_) => return,
+                },
+                () = sender.closed() => return,
+                event = next_page_event(&mut pages) => event,
+            };
+            match event {
+                Ok(event) => {
+                    if dropped > 0 && sender.try_send(SessionEvent::Dropped(dropped)).is_ok() {
+                        dropped = 0;
+                    }
+                    let event = SessionEvent::Page(SystemTime::now(), event);
+                    if sender.try_send(event).is_err() {
+                        dropped += 1;
+                    }
+                }
+                Err(broadcast::error::RecvError::Lagged(missed)) => dropped += missed,
+                Err(broadcast::error::RecvError::Closed) => pages = None,
+            }
+        }
+    }
+}
+
+async fn next_page_event(
+    pages: &mut Option<broadcast::Receiver<crate::cdp::HubEvent>>,
+) -> Result<crate::cdp::HubEvent, broadcast::error::RecvError> {
+    match pages {
+        Some(pages) => pages.recv().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,167 @@
+//! Bash executions: exit codes, pipes, files, the working directory, agent-browser.
+
+use pagebox::grpc::v1::execute_stream_response::Event;
+use pagebox::grpc::v1::{ExecuteStreamRequest, Language, Outcome};
+use tokio_stream::StreamExt;
+
+use crate::client::describe;
+use crate::shared::{blank, open};
+
+#[tokio::test]
+async fn the_exit_code_is_the_scripts() {
+    let session = blank().await;
+    for (code, exit_code, stdout) in [
+        ("echo one; echo two | tr a-z A-Z", 0, "one\nTWO\n"),
+        ("exit 7", 7, ""),
+        ("false", 1, ""),
+        ("set -e; echo before; false; echo after", 1, "before\n"),
+        ("set -o pipefail; false | cat", 1, ""),
+        ("no-such-program", 127, ""),
+        ("exit 137", 137, ""),
+        ("kill -9 $$", 137, ""),
+        ("kill -TERM $$", 143, ""),
+    ] {
+        let reply = session.exec(Language::Bash, code).await;
+        let outcome = if exit_code == 0 {
+            Outcome::Completed
+        } else {
+            Outcome::Failed
+        };
+        assert_eq!(
+            (reply.exit_code, reply.outcome(), &*reply.stdout),
+            (exit_code, outcome, stdout),
+            "{code}: {}",
+            describe(&reply)
+        );
+        assert!(!reply.killed, "{code}: pagebox did not kill it");
+        assert_eq!(reply.result, None, "{code}: bash has no result");
+    }
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn files_and_the_working_directory_stay() {
+    let session = blank().await;
+    session
+        .bash("mkdir -p boats && cd boats && echo petrel > name && export LOST=1")
+        .await;
+    assert_eq!(
+        session
+            .bash("cat name; basename \"$PWD\"; echo \"[$LOST]\"")
+            .await,
+        "petrel\nboats\n[]"
+    );
+    assert_eq!(
+        session
+            .node("require('fs').writeFileSync('/tmp/from-node', 'hello'); 'written'")
+            .await,
+        "written"
+    );
+    assert_eq!(session.bash("cat /tmp/from-node").await, "hello");
+    assert_eq!(
+        session.python("open('/tmp/from-node').read()").await,
+        "hello"
+    );
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn the_usual_programs_are_there() {
+    let session = blank().await;
+    let code = "for p in agent-browser curl jq git sed awk grep find python3 node; do \
+                command -v $p >/dev/null || echo missing $p; done; [ -n \"$CDP_URL\" ] || echo no CDP_URL";
+    assert_eq!(session.bash(code).await, "");
+    assert_eq!(
+        session
+            .bash("curl -s \"${CDP_URL/ws:/http:}\" >/dev/null; echo '{\"a\":1}' | jq .a")
+            .await,
+        "1"
+    );
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn agent_browser_is_on_the_sessions_page_and_keeps_its_refs() {
+    let session = open("/search").await;
+    let snapshot = session.bash("agent-browser snapshot -i").await;
+    let of = |what: &str| {
+        let line = snapshot.lines().find(|line| line.contains(what));
+        let line = line.unwrap_or_else(|| panic!("no {what} in\n{snapshot}"));
+        let start = line.split_once("ref=").expect("a ref").1;
+        format!(
+            "@{}",
+            start
+                .trim_end_matches([']', ' '])
+                .split([',', ']'])
+                .next()
+                .unwrap()
+        )
+    };
+    let (input, button) = (of("textbox \"Search...\""), of("button \"Search\""));
+    session
+        .bash(&format!(
+            "agent-browser fill {input} \"firecrawl\" && agent-browser click {button}"
+        ))
+        .await;
+    session.bash("agent-browser wait --load networkidle").await;
+    assert_eq!(
+        session.node("await page.title()").await,
+        "Results for firecrawl"
+    );
+    let url = session.bash("agent-browser get url").await;
+    assert!(url.ends_with("/search?q=firecrawl"), "{url}");
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn bytes_stay_bytes_in_the_stream_and_are_flagged_in_the_reply() {
+    let session = blank().await;
+    let code = r"printf 'a\xff\x00b'; printf '\xfe' >&2";
+    let reply = session.good(Language::Bash, code).await;
+    assert_eq!(
+        (&*reply.stdout, &*reply.stderr),
+        ("a\u{fffd}\0b", "\u{fffd}")
+    );
+    assert!(reply.stdout_lossy && reply.stderr_lossy);
+
+    let request = ExecuteStreamRequest {
+        options: Some(session.options(Language::Bash, code)),
+    };
+    let mut executions = session.client().executions();
+    let mut stream = executions
+        .execute_stream(request)
+        .await
+        .unwrap()
+        .into_inner();
+    let (mut stdout, mut stderr, mut order) = (Vec::new(), Vec::new(), Vec::new());
+    while let Some(event) = stream.next().await {
+        match event.unwrap().event.unwrap() {
+            Event::Started(started) => {
+                assert_eq!(started.session_id, session.id);
+                order.push("started");
+            }
+            Event::Stdout(bytes) => stdout.extend(bytes),
+            Event::Stderr(bytes) => stderr.extend(bytes),
+            Event::Finished(reply) => {
+                assert_eq!((&*reply.stdout, &*reply.stderr), ("", ""));
+                assert_eq!(reply.outcome(), Outcome::Completed);
+                order.push("finished");
+            }
+        }
+    }
+    assert_eq!((&*stdout, &*stderr), (&b"a\xff\0b"[..], &b"\xfe"[..]));
+    assert_eq!(order, ["started", "finished"]);
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn background_work_goes_on_between_executions() {
+    let session = blank().await;
+    session
+        .bash("(for i in $(seq 200); do echo $i > /tmp/tick; sleep 0.02; done) >/dev/null 2>&1 & disown")
+        .await;
+    let code =
+        "a=$(cat /tmp/tick); sleep 0.5; b=$(cat /tmp/tick); [ \"$b\" -gt \"$a\" ] && echo moving";
+    assert_eq!(session.bash(code).await, "moving");
+    session.stop().await;
+}

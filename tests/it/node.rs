@@ -1,0 +1,265 @@
+//! Node executions: results, declarations, imports, errors, the page.
+
+use pagebox::grpc::v1::{Language, Outcome};
+
+use crate::client::{describe, environment};
+use crate::shared::{blank, open};
+
+#[tokio::test]
+async fn the_result_is_the_last_expression() {
+    let session = open("/").await;
+    for (code, result) in [
+        ("await page.title()", Some("Tidewater Almanac")),
+        (
+            "const title = await page.title(); JSON.stringify({ title });",
+            Some(r#"{"title":"Tidewater Almanac"}"#),
+        ),
+        ("1 + 1", Some("2")),
+        ("'a string as it is'", Some("a string as it is")),
+        ("({ a: [1, null, 'x'] })", Some(r#"{"a":[1,null,"x"]}"#)),
+        ("null", Some("null")),
+        ("undefined", None),
+        ("const silent = 5;", None),
+        ("if (true) { 'from a branch' }", Some("from a branch")),
+        ("return 40 + 2", Some("42")),
+        ("await (async () => 'from a call')()", Some("from a call")),
+        (
+            "await new Promise((r) => setTimeout(r, 20, 'late'))",
+            Some("late"),
+        ),
+    ] {
+        let reply = session.good(Language::Node, code).await;
+        assert_eq!(reply.result.as_deref(), result, "{code}");
+    }
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn what_json_cannot_hold_becomes_text() {
+    let session = blank().await;
+    for code in [
+        "10n ** 20n",
+        "const o = { name: 'loop' }; o.self = o; o",
+        "(() => 7)",
+        "Symbol('x')",
+        "({ toJSON() { throw new Error('no') } })",
+        "new Proxy({}, { get() { throw new Error('no') } })",
+    ] {
+        let reply = session.good(Language::Node, code).await;
+        assert!(reply.result.is_some(), "{code}: {}", describe(&reply));
+    }
+    assert_eq!(session.node("10n ** 20n").await, "100000000000000000000n");
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn any_declaration_may_follow_any_other() {
+    let session = blank().await;
+    let kinds = |value: u32| {
+        [
+            format!("var thing = {value}; String(thing)"),
+            format!("let thing = {value}; String(thing)"),
+            format!("const thing = {value}; String(thing)"),
+            format!("function thing() {{ return {value} }} String(thing())"),
+            format!("class thing {{ static n = {value} }} String(thing.n)"),
+        ]
+    };
+    let mut value = 0;
+    for first in 0..kinds(0).len() {
+        for second in 0..kinds(0).len() {
+            for kind in [first, second] {
+                value += 1;
+                let code = &kinds(value)[kind];
+                assert_eq!(session.node(code).await, value.to_string(), "{code}");
+            }
+        }
+    }
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn declaring_page_does_not_pin_it() {
+    let session = open("/").await;
+    let code = "const page = (await browser.contexts())[0].pages()[0]; await page.title()";
+    assert_eq!(session.node(code).await, "Tidewater Almanac");
+    let code = "await page.click('#next-page'); await page.waitForLoadState(); await page.title()";
+    assert_eq!(session.node(code).await, "How a tide table is made");
+    assert_eq!(
+        session.python("await page.title()").await,
+        "How a tide table is made"
+    );
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn state_stays_and_fresh_does_not_see_it() {
+    let session = blank().await;
+    session
+        .good(Language::Node, "let counter = 1; globalThis.kept = 'yes'")
+        .await;
+    assert_eq!(
+        session.node("counter += 1; `${counter} ${kept}`").await,
+        "2 yes"
+    );
+    let mut fresh = session.options(Language::Node, "typeof counter + typeof kept");
+    fresh.fresh = true;
+    let reply = session.run(fresh).await;
+    assert_eq!(reply.result.as_deref(), Some("undefinedundefined"));
+    assert_eq!(session.node("counter").await, "2");
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn imports_of_every_kind_work() {
+    let session = blank().await;
+    for (code, result) in [
+        ("require('node:path').basename('/a/b')", "b"),
+        (
+            "import { basename } from 'node:path'; basename('/a/c')",
+            "c",
+        ),
+        ("import os from 'os'; typeof os.cpus", "function"),
+        (
+            "import * as url from 'node:url'; typeof url.URL",
+            "function",
+        ),
+        ("(await import('node:path')).basename('/a/d')", "d"),
+        (
+            "typeof require('playwright-core').chromium.connectOverCDP",
+            "function",
+        ),
+        (
+            "typeof (await import('playwright-core')).chromium",
+            "object",
+        ),
+        (
+            "require('fs').writeFileSync('/tmp/tide.mjs', 'export const height = 39'); \
+             (await import('/tmp/tide.mjs')).height",
+            "39",
+        ),
+        (
+            "require('fs').writeFileSync('near.cjs', 'module.exports = { near: true }'); \
+             require('./near.cjs').near",
+            "true",
+        ),
+    ] {
+        assert_eq!(session.node(code).await, result, "{code}");
+    }
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn console_output_keeps_its_order_and_stream() {
+    let session = blank().await;
+    let code = "for (let i = 0; i < 3; i++) { console.log('out', i); console.error('err', i) } \
+                process.stdout.write('no newline')";
+    let reply = session.good(Language::Node, code).await;
+    assert_eq!(reply.stdout, "out 0\nout 1\nout 2\nno newline");
+    assert_eq!(reply.stderr, "err 0\nerr 1\nerr 2\n");
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn an_uncaught_error_has_the_users_own_lines() {
+    let session = blank().await;
+    let code = "const a = 1;\nfunction sail() {\n  throw new TypeError('no wind');\n}\nsail();";
+    let reply = session.exec(Language::Node, code).await;
+    assert_eq!((reply.outcome(), reply.exit_code), (Outcome::Failed, 1));
+    assert!(!reply.success && !reply.killed);
+    let error = reply.error.clone().unwrap();
+    assert_eq!((&*error.name, &*error.message), ("TypeError", "no wind"));
+    assert!(reply.stderr.contains(":3:9"), "{}", reply.stderr);
+    assert!(reply.stderr.contains(":5:1"), "{}", reply.stderr);
+    assert!(!reply.stderr.contains("runner"), "{}", reply.stderr);
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn a_syntax_error_is_an_ordinary_failure() {
+    let session = blank().await;
+    let reply = session
+        .exec(Language::Node, "const ok = 1;\nlet = = 2;")
+        .await;
+    assert_eq!((reply.outcome(), reply.exit_code), (Outcome::Failed, 1));
+    assert_eq!(reply.error.unwrap().name, "SyntaxError");
+    assert!(reply.stderr.contains(":2"), "{}", reply.stderr);
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn errors_nobody_awaits_are_reported() {
+    let session = blank().await;
+    for code in [
+        "Promise.reject(new RangeError('adrift')); await new Promise((r) => setTimeout(r, 200))",
+        "setTimeout(() => { throw new RangeError('adrift') }, 10); \
+         await new Promise((r) => setTimeout(r, 200))",
+    ] {
+        let reply = session.exec(Language::Node, code).await;
+        assert_eq!(
+            reply.outcome(),
+            Outcome::Failed,
+            "{code}: {}",
+            describe(&reply)
+        );
+        let error = reply.error.unwrap();
+        assert_eq!((&*error.name, &*error.message), ("RangeError", "adrift"));
+    }
+    assert_eq!(session.node("'still here'").await, "still here");
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn process_exit_gives_its_code() {
+    let session = blank().await;
+    let reply = session
+        .exec(Language::Node, "console.log('bye'); process.exit(3)")
+        .await;
+    assert_eq!((reply.outcome(), reply.exit_code), (Outcome::Failed, 3));
+    assert_eq!((&*reply.stdout, reply.killed), ("bye\n", false));
+    let reply = session.exec(Language::Node, "process.exit(0)").await;
+    assert_eq!((reply.outcome(), reply.exit_code), (Outcome::Completed, 0));
+    assert_eq!(session.node("'again'").await, "again");
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn settings_of_the_page_hold_in_the_next_execution() {
+    let session = open("/").await;
+    session
+        .good(
+            Language::Node,
+            "await page.setViewportSize({ width: 640, height: 480 }); \
+             await page.route('**/about.html', (route) => route.fulfill({ body: 'mocked' })); \
+             globalThis.seen = []; page.on('console', (m) => seen.push(m.text()))",
+        )
+        .await;
+    let code = "await page.evaluate(() => console.log('heard')); \
+                const at = new URL('/about.html', page.url()).href; await page.goto(at); \
+                JSON.stringify([seen, await page.textContent('body'), page.viewportSize()])";
+    assert_eq!(
+        session.node(code).await,
+        r#"[["heard"],"mocked",{"width":640,"height":480}]"#
+    );
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn environment_entries_are_there_for_one_execution() {
+    let session = blank().await;
+    let mut options = session.options(Language::Node, "process.env.BOAT");
+    options.environment = environment(&[("BOAT", "Petrel")]);
+    let reply = session.run(options).await;
+    assert_eq!(reply.result.as_deref(), Some("Petrel"));
+    assert_eq!(session.node("String(process.env.BOAT)").await, "undefined");
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn code_of_the_largest_size_runs() {
+    let session = blank().await;
+    let tail = "'end'";
+    let code = format!("/*{}*/{tail}", "x".repeat(100_000 - 4 - tail.len()));
+    assert_eq!(code.len(), 100_000);
+    assert_eq!(session.node(&code).await, "end");
+    session.stop().await;
+}
