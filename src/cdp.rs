@@ -1,19 +1,42 @@
-//! The CDP hub: one browser pipe, many clients. SKELETON
+//! The CDP hub: one browser pipe, many clients.
 //!
-//! Knows nothing of sessions, sandboxes or languages.
-#![allow(missing_docs, clippy::todo, unused_variables, clippy::unused_async)]
+//! ```text
+//! WebSocket ─ endpoint ─┐                 ┌─ policy      what a client may ask
+//! WebSocket ─ endpoint ─┤  queue          ├─ pages       what is open, which is active
+//! in-process ── client ─┴──────── driver ─┼─ dialogs     held from idle runners
+//!                                   │     └─ downloads   one file, every client's path
+//!                                  pipe ── browser
+//! ```
+//!
+//! Every client has a browser session of its own, so Chromium itself keeps what clients set
+//! (domains, emulation, interception) apart and undoes it when they leave. The hub rewrites message
+//! ids and puts that session where a message names none. Knows nothing of sessions of the daemon,
+//! of sandboxes or of languages.
 
-use std::os::fd::OwnedFd;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::value::RawValue;
-use tokio::net::TcpListener;
-use tokio::sync::broadcast;
-
-use crate::id::ClientId;
 use crate::limits::Bytes;
+
+mod active;
+mod client;
+mod dialogs;
+mod downloads;
+mod driver;
+mod endpoint;
+mod hub;
+mod message;
+mod pages;
+mod pipe;
+mod policy;
+mod queue;
+mod socket;
+#[cfg(test)]
+mod tests;
+
+pub use client::Client;
+pub use hub::Hub;
 
 /// Bounds of a hub.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -24,11 +47,15 @@ pub struct Config {
     /// Bytes queued for a client that does not read before it is disconnected.
     pub client_queue: Bytes,
     /// How long a client may hold a new target it asked to pause at start.
+    #[serde(with = "humantime_serde")]
     pub pause_limit: Duration,
     /// How long the active page may take to answer a probe.
+    #[serde(with = "humantime_serde")]
     pub probe_timeout: Duration,
-    /// How long a dialog or file chooser is held when no client that may see it is there.
+    /// How long a dialog may stay open, and a file chooser be held for a client.
+    #[serde(with = "humantime_serde")]
     pub dialog_hold: Duration,
+    /// Clients at a time.
     pub max_clients: usize,
 }
 
@@ -46,143 +73,133 @@ impl Default for Config {
 }
 
 /// Where the browser's files may be: the scratch, as the browser and the runners see it, plus
-/// what the hub needs done to files there (the layer above implements it over `sandbox::Scratch`).
+/// what the hub needs done to files there (the layer above implements it over the scratch).
+/// Paths are absolute and hold no `..`. Called from threads that may block.
 pub trait Files: Send + Sync + 'static {
     /// Whether code may name this path to the browser (below /tmp or /workspace).
     fn allowed(&self, path: &Path) -> bool;
-    fn create_dir_all(&self, path: &Path) -> std::io::Result<()>;
-    fn rename(&self, from: &Path, to: &Path) -> std::io::Result<()>;
+    /// Makes a directory and those above it; no error when it is there.
+    fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// Renames a file, replacing what is there.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Makes a file appear at a second path too: by hard link, else as a copy. The session's code
+    /// must be able to read it. `AlreadyExists` when there is something.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
 }
 
 /// What kind of peer a client is; decides which dialogs it sees.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ClientKind {
     /// Code in the session, by the token it connected with (one token per context).
-    Runner { token: String },
+    Runner {
+        /// The last part of the URL's path.
+        token: String,
+    },
     /// A tool outside, by a capability URL.
     External,
     /// The daemon's own code.
     Internal,
 }
 
-#[derive(Clone, Debug)]
-pub struct Hub(Arc<()>);
-
-impl Hub {
-    /// Takes over a browser's pipe (non-blocking fds): attaches to every page from birth, waits
-    /// until one page exists.
-    pub async fn start(
-        to_browser: OwnedFd,
-        from_browser: OwnedFd,
-        files: Arc<dyn Files>,
-        config: Config,
-    ) -> Result<Self, Error> {
-        todo!()
-    }
-
-    /// Serves `/json/version`, `/json/list` and WebSockets on a listener of the runners'
-    /// namespace. `ws://…/devtools/browser/TOKEN` names the client's context; any other id under
-    /// /devtools/browser/ is a client without one. Refuses requests with an Origin header.
-    pub async fn serve(&self, listener: TcpListener) {
-        todo!()
-    }
-
-    /// A client inside the daemon.
-    pub async fn client(&self, kind: ClientKind) -> Result<Client, Error> {
-        todo!()
-    }
-
-    /// Dialog and file-chooser events go to clients of this token from now on (the execution that
-    /// runs), to external clients, and to no idle runner. Several may run at once (node, python…).
-    pub fn execution_started(&self, token: &str) {}
-    pub fn execution_ended(&self, token: &str) {}
-    /// Disconnects every client of that token (its runner died) and undoes what it held.
-    pub fn forget_token(&self, token: &str) {}
-
-    pub fn active_page(&self) -> Page {
-        todo!()
-    }
-    /// Moves the active page; unknown ids are ignored (the page may just have closed).
-    pub fn set_active_page(&self, target_id: &str) {}
-    pub fn pages(&self) -> Vec<Page> {
-        todo!()
-    }
-
-    /// Makes sure the active page answers: none open → opens a blank one; no answer within
-    /// `probe_timeout` → terminateExecution, then closes it and opens a blank one.
-    /// Returns the active page and whether it was replaced. Waits out an in-flight navigation no
-    /// longer than the bound.
-    pub async fn ensure_active_page(&self) -> Result<(Page, bool), Error> {
-        todo!()
-    }
-
-    /// Loads a URL in the active page and waits for `load`, at most `timeout`.
-    pub async fn navigate(&self, url: &str, timeout: Duration) -> Result<(), Error> {
-        todo!()
-    }
-
-    pub fn events(&self) -> broadcast::Receiver<HubEvent> {
-        todo!()
-    }
-
-    /// Resolves when the pipe has closed.
-    pub async fn closed(&self) {
-        todo!()
-    }
-
-    /// Disconnects all clients and ends the hub's tasks.
-    pub async fn shutdown(&self) {
-        todo!()
-    }
-}
-
+/// A page (a tab).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
+    /// CDP's id of it.
     pub target_id: String,
+    /// Where it is.
     pub url: String,
+    /// Its title, or its URL while it has none.
     pub title: String,
 }
 
+/// What happens to pages. Every one can be told twice.
 #[derive(Clone, Debug)]
 pub enum HubEvent {
+    /// A page is there.
     PageOpened(Page),
+    /// Its URL or title has changed.
     PageChanged(Page),
+    /// It is gone.
     PageClosed(Page),
+    /// It is the active page now.
     PageActivated(Page),
 }
 
-/// An in-process client: typed commands from `chromiumoxide::cdp`, raw events.
-#[derive(Debug)]
-pub struct Client(());
-
-impl Client {
-    pub fn id(&self) -> ClientId {
-        todo!()
-    }
-    /// Runs a typed command; `session` as given by `Target.attachToTarget`, or `None` for the root.
-    pub async fn call<C>(&self, session: Option<&str>, command: C) -> Result<C::Response, Error>
-    where
-        C: chromiumoxide::types::Command + serde::Serialize,
-    {
-        todo!()
-    }
-    /// The next event: method, session, parameters; `None` when disconnected.
-    pub async fn event(&mut self) -> Option<(String, Option<String>, Box<RawValue>)> {
-        todo!()
-    }
-    /// Attaches to a page and returns the session id.
-    pub async fn attach(&self, target_id: &str) -> Result<String, Error> {
-        todo!()
-    }
-}
-
-/// Kept so that the skeleton names the type; downloads land here inside the scratch.
+/// Where the browser saves downloads before each client gets its own, inside the scratch.
+#[must_use]
 pub fn download_dir() -> PathBuf {
     PathBuf::from("/tmp/.pagebox-downloads")
 }
 
+/// Why something asked of the hub was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("SKELETON")]
-    Skeleton,
+    /// The fds handed over are no pipe.
+    #[error("could not take over the browser's pipe: {0}")]
+    Pipe(#[source] io::Error),
+    /// The directory for downloads could not be made.
+    #[error("could not make the download directory {path}: {source}")]
+    DownloadDirectory {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The browser has gone, or the hub was shut down, or this client was disconnected.
+    #[error("the browser is no longer connected")]
+    Closed,
+    /// The browser, or the hub's policy, answered with an error.
+    #[error("{method}: {message}")]
+    Refused {
+        /// What was asked.
+        method: String,
+        /// The CDP error code.
+        code: i64,
+        /// In the browser's words.
+        message: String,
+    },
+    /// The browser answered with something else than the method's response.
+    #[error("{method}: unexpected answer: {source}")]
+    Response {
+        /// What was asked.
+        method: String,
+        /// What is wrong with the answer.
+        source: serde_json::Error,
+    },
+    /// Parameters that cannot be written as JSON.
+    #[error("{method}: cannot be sent: {source}")]
+    Parameters {
+        /// What was asked.
+        method: String,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// No answer in time.
+    #[error("{what} took longer than {limit:?}")]
+    Timeout {
+        /// What was waited for.
+        what: &'static str,
+        /// How long.
+        limit: Duration,
+    },
+    /// The page could not be loaded.
+    #[error("the page could not be loaded: {error_text}")]
+    Navigation {
+        /// Chromium's words, such as `net::ERR_CONNECTION_REFUSED`.
+        error_text: String,
+    },
+    /// No room for another client.
+    #[error("{limit} clients are connected to the browser, the most allowed")]
+    TooManyClients {
+        /// How many.
+        limit: usize,
+    },
+    /// There is no page of this id.
+    #[error("no page {target_id}")]
+    NoPage {
+        /// The id.
+        target_id: String,
+    },
 }

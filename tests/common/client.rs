@@ -71,10 +71,7 @@ impl Client {
         };
         let session = self.create(options).await.expect("a session opens");
         assert_eq!(session.start_error, "", "{url} loads");
-        OpenSession {
-            client: self.clone(),
-            id: session.id,
-        }
+        OpenSession::new(self.clone(), session.id)
     }
 
     /// Reads a session.
@@ -115,6 +112,11 @@ pub(crate) struct OpenSession {
 }
 
 impl OpenSession {
+    /// A session that is already open.
+    pub(crate) fn new(client: Client, id: String) -> Self {
+        Self { client, id }
+    }
+
     /// Options for code in this session.
     pub(crate) fn options(&self, language: Language, code: &str) -> ExecutionOptions {
         ExecutionOptions {

@@ -85,10 +85,14 @@ impl Daemon {
                         return started;
                     }
                 }
-                Err(error) => panic!(
-                    "the daemon did not say '{READY}…' ({error}); its log:\n{}",
-                    started.log()
-                ),
+                Err(error) => {
+                    // What it wrote last may still be on its way here.
+                    std::thread::sleep(Duration::from_millis(200));
+                    panic!(
+                        "the daemon did not say '{READY}…' ({error}); its log:\n{}",
+                        started.log()
+                    )
+                }
             }
         }
     }

@@ -3,6 +3,7 @@
     dead_code,
     reason = "the shared modules also serve the demo and the benchmarks"
 )]
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 #[path = "../common/client.rs"]
 mod client;
@@ -26,5 +27,6 @@ mod lifecycle;
 mod node;
 mod outcomes;
 mod python;
+mod sandbox;
 mod seeds;
 mod sessions;

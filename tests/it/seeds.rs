@@ -116,20 +116,20 @@ async fn snapshot_then_act_by_refs_in_bash() {
 #[tokio::test]
 async fn the_table_of_agent_browser_commands() {
     let session = open("/search").await;
+    // In an order in which the refs hold: another page has refs of its own.
     for command in [
         "agent-browser snapshot",
         "agent-browser snapshot -i",
         "agent-browser fill @e1 \"text\"",
         "agent-browser type @e1 \"text\"",
-        "agent-browser press Enter",
-        "agent-browser wait --load networkidle",
-        "agent-browser snapshot -i",
-        "agent-browser scroll down 500",
         "agent-browser get text @e2",
         "agent-browser get url",
         "agent-browser wait @e1",
+        "agent-browser scroll down 500",
         "agent-browser screenshot",
         "agent-browser eval \"document.title\"",
+        "agent-browser press Enter",
+        "agent-browser wait --load networkidle",
         "agent-browser find text \"About\" click",
     ] {
         session.bash(command).await;

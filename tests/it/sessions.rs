@@ -10,7 +10,7 @@ use pagebox::grpc::v1::{
 };
 use tokio_stream::StreamExt;
 
-use crate::client::{fields, seconds};
+use crate::client::{OpenSession, fields, seconds};
 use crate::shared::{blank, client, open, site};
 
 #[tokio::test]
@@ -43,23 +43,14 @@ async fn a_session_is_what_was_asked_for() {
     );
     assert_eq!(expires - created, 120);
 
-    let session = client.get(&session.id).await.unwrap();
-    let handle = client.open("about:blank").await;
-    handle.stop().await;
-    let mut options = handle.options(
-        Language::Node,
-        "JSON.stringify([await page.evaluate(() => [innerWidth, innerHeight, navigator.userAgent]), \
-         JSON.parse(await page.textContent('body'))['user-agent']])",
-    );
-    options.place = Some(pagebox::grpc::v1::execution_options::Place::SessionId(
-        session.id.clone(),
-    ));
-    let reply = client.execute(options).await.unwrap();
+    let session = OpenSession::new(client, session.id);
+    let code = "JSON.stringify([await page.evaluate(() => [innerWidth, innerHeight, navigator.userAgent]), \
+                JSON.parse(await page.textContent('body'))['user-agent']])";
     assert_eq!(
-        reply.result.as_deref(),
-        Some(r#"[[800,600,"Petrel/1.0"],"Petrel/1.0"]"#)
+        session.node(code).await,
+        r#"[[800,600,"Petrel/1.0"],"Petrel/1.0"]"#
     );
-    client.stop(&session.id).await.unwrap();
+    session.stop().await;
 }
 
 #[tokio::test]

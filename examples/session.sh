@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# A session by grpcurl: the daemon has server reflection, so no proto file is needed.
+# Usage: examples/session.sh [HOST:PORT] [URL]
+set -euo pipefail
+
+server=${1:-127.0.0.1:7370}
+url=${2:-https://example.com}
+
+# call METHOD: sends the JSON on stdin.
+call() { grpcurl -plaintext -d @ "$server" "pagebox.v1.$1"; }
+
+session=$(jq -n --arg url "$url" '{options: {startUrl: $url, ttl: "120s"}}' |
+	call SessionService/CreateSession | jq -r .session.id)
+echo "session $session"
+
+# execute LANGUAGE CODE
+execute() {
+	jq -n --arg session "$session" --arg language "$1" --arg code "$2" \
+		'{options: {sessionId: $session, language: $language, code: $code}}' |
+		call ExecutionService/Execute
+}
+
+execute LANGUAGE_NODE 'await page.title()' | jq -r .result
+execute LANGUAGE_PYTHON 'print(page.url)' | jq -r .stdout
+execute LANGUAGE_BASH 'agent-browser snapshot -i' | jq -r .stdout
+
+jq -n --arg session "$session" '{sessionId: $session}' |
+	call SessionService/StopSession | jq -r '"lived \(.duration)"'

@@ -1,0 +1,288 @@
+//! Keeping the active page usable: opening blank ones, replacing stuck ones, loading a URL.
+//!
+//! ```text
+//! none open ─────────────────────────────► open a blank one
+//! a dialog is open ──────────────────────► healthy: it waits for its client
+//! answers ───────────────────────────────► healthy
+//! silent ─► release pauses, end script ──► answers: healthy
+//!                                        └► silent: open a blank one, close this one
+//! crashed ───────────────────────────────► the same
+//! ```
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::driver::Command;
+use super::hub::{CALL_LIMIT, Hub, flatten};
+use super::pages::Entry;
+use super::{ClientKind, Error, Page, policy};
+
+/// How long a page may take to answer once its script was ended.
+const RECOVERY: Duration = Duration::from_millis(500);
+/// How long closing a stuck page is waited for; Chromium takes 0.5 s.
+const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+/// Attempts at opening a page when the last one has closed.
+const OPEN_ATTEMPTS: u32 = 3;
+/// Between two of them.
+const OPEN_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a probe found.
+enum Health {
+    Answers,
+    Silent,
+    Crashed,
+}
+
+impl Hub {
+    /// Makes sure the active page answers: none open → opens a blank one; no answer within
+    /// `probe_timeout` → ends its script, then, if that does not help, opens a blank one and
+    /// closes it. A crashed page is replaced likewise. A page blocked by an open dialog is
+    /// healthy: closing the dialog is its client's part.
+    /// Returns the active page and whether it was replaced.
+    pub async fn ensure_active_page(&self) -> Result<(Page, bool), Error> {
+        let _repair = self.0.repair.lock().await;
+        let active = self.0.board().pages.active().cloned();
+        let Some(entry) = active else {
+            return Ok((self.open_blank().await?, true));
+        };
+        if entry.dialog {
+            return Ok((entry.page, false));
+        }
+        let entry = match entry.session {
+            Some(_) => entry,
+            None => self.active_attached().await?,
+        };
+        match self.probe(&entry).await? {
+            Health::Answers => {
+                if entry.crashed
+                    && let Some(entry) = self.0.board().pages.get_mut(&entry.page.target_id)
+                {
+                    entry.crashed = false;
+                }
+                // It may have moved on while it was probed.
+                Ok((self.active_page(), false))
+            }
+            Health::Silent => self.replace(&entry, "does not answer").await,
+            Health::Crashed => self.replace(&entry, "has crashed").await,
+        }
+    }
+
+    async fn probe(&self, entry: &Entry) -> Result<Health, Error> {
+        let session = entry.session.as_deref();
+        let limit = self.0.config.probe_timeout;
+        let probe = json!({ "expression": "1" });
+        let answer = self
+            .start_call(session, "Runtime.evaluate", Some(probe))
+            .await?;
+        tokio::pin!(answer);
+        // A crashed page's session keeps requests for the page that comes back.
+        let first = if entry.crashed {
+            limit.min(RECOVERY)
+        } else {
+            limit
+        };
+        let outcome = match timeout(first, &mut answer).await {
+            Ok(outcome) => outcome,
+            Err(_) if entry.crashed => return Ok(Health::Crashed),
+            Err(_) => {
+                if self.blocked(entry) {
+                    return Ok(Health::Answers);
+                }
+                tracing::debug!("the active page does not answer: ending its script");
+                self.send(Command::Release {
+                    target: entry.page.target_id.clone(),
+                })
+                .await?;
+                // Its answer may never come; the probe's tells.
+                drop(
+                    self.start_call(session, "Runtime.terminateExecution", None)
+                        .await?,
+                );
+                match timeout(RECOVERY, &mut answer).await {
+                    Ok(outcome) => outcome,
+                    Err(_) if self.blocked(entry) => return Ok(Health::Answers),
+                    Err(_) => return Ok(Health::Silent),
+                }
+            }
+        };
+        match flatten("Runtime.evaluate", outcome) {
+            Ok(_) => Ok(Health::Answers),
+            Err(Error::Refused { message, .. }) if message.contains("crashed") => {
+                Ok(Health::Crashed)
+            }
+            // Such as "navigated or closed": the page is alive.
+            Err(Error::Refused { .. }) => Ok(Health::Answers),
+            // The page's session has ended under the probe.
+            Err(Error::Closed) if !self.0.closed.is_cancelled() => Ok(Health::Silent),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a dialog has opened on the page.
+    fn blocked(&self, entry: &Entry) -> bool {
+        self.0
+            .board()
+            .pages
+            .get(&entry.page.target_id)
+            .is_some_and(|entry| entry.dialog)
+    }
+
+    async fn replace(&self, stuck: &Entry, why: &'static str) -> Result<(Page, bool), Error> {
+        tracing::info!("the active page {why}: replaced by a blank one");
+        let blank = self.open_blank().await?;
+        let params = json!({ "targetId": stuck.page.target_id });
+        let closing = self.call(None, "Target.closeTarget", Some(params));
+        match timeout(CLOSE_LIMIT, closing).await {
+            // It may have closed by itself.
+            Ok(Ok(_) | Err(Error::Refused { .. })) => {}
+            Ok(Err(error)) => return Err(error),
+            Err(_) => tracing::warn!("a stuck page has not closed in time"),
+        }
+        Ok((blank, true))
+    }
+
+    /// Opens a blank page in the default context and makes it the active one.
+    pub(crate) async fn open_blank(&self) -> Result<Page, Error> {
+        let params = json!({ "url": "about:blank" });
+        let answer = self.call(None, "Target.createTarget", Some(params)).await?;
+        let answer: Value = serde_json::from_slice(&answer).map_err(|source| Error::Response {
+            method: "Target.createTarget".into(),
+            source,
+        })?;
+        let target_id = answer["targetId"].as_str().unwrap_or_default().to_owned();
+        self.set_active_page(&target_id);
+        self.page_when(|page| page.page.target_id == target_id)
+            .await?;
+        self.set_active_page(&target_id);
+        Ok(self.active_page())
+    }
+
+    /// After the last page has closed: a blank one, unless somebody opened one meanwhile.
+    pub(crate) async fn replace_last_page(&self) {
+        for _ in 0..OPEN_ATTEMPTS {
+            let _repair = self.0.repair.lock().await;
+            if self.0.closed.is_cancelled() || self.0.board().pages.active().is_some() {
+                return;
+            }
+            match self.open_blank().await {
+                Ok(_) | Err(Error::Closed) => return,
+                // The next execution tries again.
+                Err(error) => tracing::warn!(%error, "no page could be opened after the last one"),
+            }
+            tokio::time::sleep(OPEN_PAUSE).await;
+        }
+    }
+
+    /// The active page once the hub is attached to it.
+    pub(crate) async fn active_attached(&self) -> Result<Entry, Error> {
+        let active = |hub: &Self| hub.0.board().pages.active().cloned();
+        self.wait_for(|| active(self).filter(|entry| entry.session.is_some()))
+            .await
+    }
+
+    async fn page_when(&self, is: impl Fn(&Entry) -> bool) -> Result<Entry, Error> {
+        self.wait_for(|| {
+            let board = self.0.board();
+            board
+                .pages
+                .entries()
+                .iter()
+                .find(|entry| is(entry) && entry.session.is_some())
+                .cloned()
+        })
+        .await
+    }
+
+    async fn wait_for<T>(&self, look: impl Fn() -> Option<T>) -> Result<T, Error> {
+        let deadline = Instant::now() + CALL_LIMIT;
+        let mut changes = self.0.changes.subscribe();
+        loop {
+            if let Some(found) = look() {
+                return Ok(found);
+            }
+            tokio::select! {
+                () = self.0.closed.cancelled() => return Err(Error::Closed),
+                changed = timeout_at(deadline, changes.changed()) => if changed.is_err() {
+                    return Err(Error::Timeout { what: "opening a page", limit: CALL_LIMIT });
+                },
+            }
+        }
+    }
+
+    /// Loads a URL in the active page and waits for `load`, at most `timeout`. A dialog that
+    /// opens meanwhile ends the wait: the page goes no further until it is closed.
+    pub async fn navigate(&self, url: &str, timeout: Duration) -> Result<(), Error> {
+        let limit = timeout;
+        match tokio::time::timeout(limit, self.load(url)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Error::Timeout {
+                what: "loading the page",
+                limit,
+            }),
+        }
+    }
+
+    async fn load(&self, url: &str) -> Result<(), Error> {
+        const NAVIGATE: &str = "Page.navigate";
+        policy::url(url, &|path| self.allows(path)).map_err(|refusal| Error::Refused {
+            method: NAVIGATE.into(),
+            code: refusal.code,
+            message: refusal.message,
+        })?;
+        let target = self.active_page().target_id;
+        let mut client = self.client(ClientKind::Internal).await?;
+        let session = client.attach(&target).await?;
+        let session = Some(session.as_str());
+        client.call_raw(session, "Page.enable", &json!({})).await?;
+        let enabled = json!({ "enabled": true });
+        client
+            .call_raw(session, "Page.setLifecycleEventsEnabled", &enabled)
+            .await?;
+        let answer = client
+            .call_raw(session, NAVIGATE, &json!({ "url": url }))
+            .await?;
+        let answer: Value = serde_json::from_slice(&answer).map_err(|source| Error::Response {
+            method: NAVIGATE.into(),
+            source,
+        })?;
+        if let Some(text) = answer["errorText"].as_str().filter(|text| !text.is_empty()) {
+            return Err(Error::Navigation {
+                error_text: text.to_owned(),
+            });
+        }
+        // No loader: within the document.
+        let Some(mut loader) = answer["loaderId"].as_str().map(str::to_owned) else {
+            return Ok(());
+        };
+        while let Some((method, _, params)) = client.event().await {
+            let params = || serde_json::from_str::<Value>(params.get()).unwrap_or_default();
+            match method.as_str() {
+                "Page.lifecycleEvent" => {
+                    let event = params();
+                    if event["name"] == "load" && event["loaderId"] == loader.as_str() {
+                        return Ok(());
+                    }
+                }
+                // The page has sent itself elsewhere: that one's load counts.
+                "Page.frameNavigated" => {
+                    let frame = &params()["frame"];
+                    if let (Some(to), Value::Null) =
+                        (frame["loaderId"].as_str(), &frame["parentId"])
+                    {
+                        to.clone_into(&mut loader);
+                    }
+                }
+                "Page.javascriptDialogOpening" => return Ok(()),
+                "Inspector.targetCrashed" | "Target.targetCrashed" => {
+                    return Err(Error::Navigation {
+                        error_text: "the page crashed".into(),
+                    });
+                }
+                _ => {}
+            }
+        }
+        Err(Error::Closed)
+    }
+}

@@ -1,0 +1,570 @@
+//! The driver: the one task that owns the hub's state. It never waits for the browser or for a
+//! client: what cannot be queued is refused, and a client whose queue is full is disconnected.
+//!
+//! Here: the state and the coming and going of clients; requests and answers are in
+//! `driver/requests.rs`, events in `driver/events.rs`.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use serde_json::json;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::dialogs::Dialogs;
+use super::downloads::{Downloads, Wishes};
+use super::hub::{Hub, Shared};
+use super::message::{Message, code, error_payload, payload};
+use super::pipe::Incoming;
+use super::queue::Queue;
+use super::{ClientKind, Error};
+use crate::id::ClientId;
+
+mod events;
+mod requests;
+
+/// Chromium's ids are 32-bit.
+const LAST_ID: i64 = i32::MAX as i64;
+/// Sessions of one client; one that has more is disconnected.
+const MAX_SESSIONS: usize = 4096;
+/// Bytes queued for all clients together, as a multiple of one client's bound.
+const TOTAL_QUEUES: usize = 2;
+
+/// The JSON text of a CDP error object.
+#[derive(Debug)]
+pub(crate) struct Failure(pub(crate) Bytes);
+
+/// The outcome of a call: the result's JSON text, or an error.
+pub(crate) type Answer = Result<Bytes, Failure>;
+
+/// Where a client's connection leads.
+#[derive(Clone, Debug)]
+pub(crate) enum Root {
+    /// To the browser.
+    Browser,
+    /// To one page, by its target id.
+    Page(String),
+}
+
+/// What others ask of the driver.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// A new client.
+    Connect {
+        kind: ClientKind,
+        root: Root,
+        queue: Queue,
+        ended: CancellationToken,
+        reply: oneshot::Sender<Result<ClientId, Error>>,
+    },
+    /// A client has gone.
+    Gone(ClientId),
+    /// A client's request.
+    Request(Request),
+    /// A request of the hub's own; the session is the browser's name for it.
+    Own {
+        session: Option<String>,
+        method: &'static str,
+        params: Option<Bytes>,
+        reply: oneshot::Sender<Answer>,
+    },
+    /// Lets a target go on that any client holds at its start.
+    Release { target: String },
+    /// A finished download lies where clients look for it.
+    Placed {
+        params: serde_json::Value,
+        paths: Vec<(ClientId, Option<PathBuf>)>,
+    },
+    /// A finished download could not be put there.
+    NotPlaced {
+        params: serde_json::Value,
+        clients: Vec<ClientId>,
+    },
+}
+
+/// A client's request, in its own words.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) client: ClientId,
+    pub(crate) session: Option<String>,
+    pub(crate) method: String,
+    pub(crate) params: Option<Bytes>,
+    pub(crate) reply: Reply,
+    /// Held until it is answered: the client's requests in flight are bounded.
+    pub(crate) slot: Option<OwnedSemaphorePermit>,
+    /// Held until it is written: bytes on their way to the browser are bounded.
+    pub(crate) room: Option<OwnedSemaphorePermit>,
+}
+
+/// Where an answer goes.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    /// Into the client's queue, under the id and session the client named.
+    Queue { id: i64, session: Option<String> },
+    /// To a waiting caller in the daemon.
+    Call(oneshot::Sender<Answer>),
+    /// To nobody.
+    Nobody,
+}
+
+/// A message to the browser.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub(crate) message: Message,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+/// A request the browser has not answered.
+#[derive(Debug)]
+struct Pending {
+    /// Whose it is; none for the hub's own.
+    client: Option<ClientId>,
+    /// The browser's name for the session it went to.
+    session: Option<String>,
+    reply: Reply,
+    then: Then,
+    _slot: Option<OwnedSemaphorePermit>,
+}
+
+/// What to do with an answer before it is passed on.
+#[derive(Debug)]
+enum Then {
+    Nothing,
+    /// Its session belongs to the client.
+    Attach,
+    /// Targets told of in the meantime are delivered, the active page first.
+    Enumerate,
+    /// The active page goes first.
+    ListTargets,
+    /// Downloads of the new context are taken over.
+    CreateContext,
+    /// A new client's root session.
+    Connect(Box<Connecting>),
+}
+
+#[derive(Debug)]
+struct Connecting {
+    kind: ClientKind,
+    target: Option<String>,
+    queue: Queue,
+    ended: CancellationToken,
+    reply: oneshot::Sender<Result<ClientId, Error>>,
+}
+
+/// A session of the browser's, by its id.
+#[derive(Debug)]
+struct Session {
+    /// None for the hub's own.
+    owner: Option<ClientId>,
+    target: String,
+    parent: Option<String>,
+    /// Its target waits for this session's `Runtime.runIfWaitingForDebugger`.
+    paused: bool,
+}
+
+/// A connected client.
+#[derive(Debug)]
+struct Member {
+    kind: ClientKind,
+    root: String,
+    queue: Queue,
+    ended: CancellationToken,
+    wishes: Wishes,
+    sessions: usize,
+    /// News of targets, kept until the request of this id is answered.
+    arriving: Option<(i64, Vec<Message>)>,
+}
+
+/// The hub's state.
+pub(crate) struct Driver {
+    hub: Hub,
+    shared: Arc<Shared>,
+    to_browser: mpsc::Sender<Upstream>,
+    last_id: i64,
+    last_client: u64,
+    connecting: usize,
+    pending: HashMap<i64, Pending>,
+    sessions: HashMap<String, Session>,
+    clients: HashMap<ClientId, Member>,
+    dialogs: Dialogs,
+    downloads: Downloads,
+    /// Sessions whose target is paused, the oldest first.
+    paused: VecDeque<(Instant, String)>,
+}
+
+impl Driver {
+    pub(crate) fn new(hub: Hub, to_browser: mpsc::Sender<Upstream>) -> Self {
+        Self {
+            shared: hub.0.clone(),
+            hub,
+            to_browser,
+            last_id: 0,
+            last_client: 0,
+            connecting: 0,
+            pending: HashMap::new(),
+            sessions: HashMap::new(),
+            clients: HashMap::new(),
+            dialogs: Dialogs::default(),
+            downloads: Downloads::default(),
+            paused: VecDeque::new(),
+        }
+    }
+
+    /// Runs until the pipe has closed or the hub is shut down. Every waiting caller and every
+    /// client then finds its channel closed.
+    pub(crate) async fn run(
+        mut self,
+        mut browser: mpsc::Receiver<Incoming>,
+        mut commands: mpsc::Receiver<Command>,
+    ) {
+        let closed = self.shared.closed.clone();
+        loop {
+            let deadline = self.deadline();
+            tokio::select! {
+                () = closed.cancelled() => break,
+                incoming = browser.recv() => match incoming {
+                    Some(incoming) => self.incoming(incoming),
+                    None => break,
+                },
+                // The hub holds a sender itself: never `None`.
+                Some(command) = commands.recv() => self.command(command),
+                () = self.shared.clone().touched_wait() => self.board_touched(),
+                () = sleep_until(deadline) => self.tick(Instant::now()),
+            }
+        }
+        closed.cancel();
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Connect {
+                kind,
+                root,
+                queue,
+                ended,
+                reply,
+            } => {
+                self.connect(kind, root, queue, ended, reply);
+            }
+            Command::Gone(client) => self.disconnect(client),
+            Command::Request(request) => self.request(request),
+            Command::Own {
+                session,
+                method,
+                params,
+                reply,
+            } => {
+                let pending = Pending {
+                    client: None,
+                    session,
+                    reply: Reply::Call(reply),
+                    then: Then::Nothing,
+                    _slot: None,
+                };
+                self.forward(method.to_owned(), params, pending, None);
+            }
+            Command::Release { target } => self.release(&target),
+            Command::Placed { params, paths } => self.placed(&params, &paths),
+            Command::NotPlaced { params, clients } => self.not_placed(&params, &clients),
+        }
+    }
+
+    fn incoming(&mut self, incoming: Incoming) {
+        match incoming {
+            Incoming::Message(message) => match message.id {
+                Some(id) => self.answered(id, message),
+                None => self.event(message),
+            },
+            Incoming::TooLong { id } => {
+                let error = error_payload(
+                    code::SERVER,
+                    &format!(
+                        "the answer is larger than {}",
+                        self.shared.config.max_message
+                    ),
+                );
+                let message = Message {
+                    error: Some(error),
+                    ..Message::default()
+                };
+                self.answered(id, message);
+            }
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let config = &self.shared.config;
+        let paused = self
+            .paused
+            .front()
+            .map(|(since, _)| *since + config.pause_limit);
+        let dialog = self.dialogs.deadline(config.dialog_hold);
+        paused.into_iter().chain(dialog).min()
+    }
+
+    /// Ends what has lasted too long.
+    fn tick(&mut self, now: Instant) {
+        let config = self.shared.config.clone();
+        while let Some((since, _)) = self.paused.front()
+            && now >= *since + config.pause_limit
+            && let Some((_, session)) = self.paused.pop_front()
+        {
+            if self
+                .sessions
+                .get(&session)
+                .is_some_and(|session| session.paused)
+            {
+                tracing::debug!("a client held a new target too long: released");
+                self.own(Some(session), "Runtime.runIfWaitingForDebugger", None);
+            }
+        }
+        for target in self.dialogs.expired(now, config.dialog_hold) {
+            let board = self.shared.board();
+            let session = board
+                .pages
+                .get(&target)
+                .and_then(|entry| entry.session.clone());
+            drop(board);
+            if let Some(session) = session {
+                tracing::debug!("a dialog was open too long: dismissed");
+                let params = payload(&json!({ "accept": false }));
+                self.own(Some(session), "Page.handleJavaScriptDialog", Some(params));
+            }
+        }
+    }
+
+    fn release(&mut self, target: &str) {
+        let paused = self.sessions.iter_mut();
+        let paused: Vec<String> = paused
+            .filter(|(_, session)| session.paused && session.target == target)
+            .map(|(id, session)| {
+                session.paused = false;
+                id.clone()
+            })
+            .collect();
+        for session in paused {
+            self.own(Some(session), "Runtime.runIfWaitingForDebugger", None);
+        }
+    }
+
+    /// The board was written to by a handle.
+    fn board_touched(&mut self) {
+        let forgotten = std::mem::take(&mut self.shared.board().forgotten);
+        let of_token = |kind: &ClientKind| match kind {
+            ClientKind::Runner { token } => forgotten.contains(token),
+            _ => false,
+        };
+        let gone: Vec<ClientId> = self
+            .clients
+            .iter()
+            .filter(|(_, member)| of_token(&member.kind))
+            .map(|(id, _)| *id)
+            .collect();
+        for client in gone {
+            self.disconnect(client);
+        }
+        self.release_held();
+    }
+
+    fn connect(
+        &mut self,
+        kind: ClientKind,
+        root: Root,
+        queue: Queue,
+        ended: CancellationToken,
+        reply: oneshot::Sender<Result<ClientId, Error>>,
+    ) {
+        let limit = self.shared.config.max_clients;
+        if self.clients.len() + self.connecting >= limit {
+            // The caller may have given up; it then needs no answer.
+            let _ = reply.send(Err(Error::TooManyClients { limit }));
+            return;
+        }
+        let (method, params, target) = match root {
+            Root::Browser => ("Target.attachToBrowserTarget", None, None),
+            Root::Page(target) => {
+                if self.shared.board().pages.get(&target).is_none() {
+                    let _ = reply.send(Err(Error::NoPage { target_id: target }));
+                    return;
+                }
+                let params = payload(&json!({ "targetId": target, "flatten": true }));
+                ("Target.attachToTarget", Some(params), Some(target))
+            }
+        };
+        self.connecting += 1;
+        let connecting = Box::new(Connecting {
+            kind,
+            target,
+            queue,
+            ended,
+            reply,
+        });
+        let pending = Pending {
+            client: None,
+            session: None,
+            reply: Reply::Nobody,
+            then: Then::Connect(connecting),
+            _slot: None,
+        };
+        self.forward(method.to_owned(), params, pending, None);
+    }
+
+    /// The browser has made a root session for a client.
+    fn connected(&mut self, connecting: Connecting, outcome: &Answer) {
+        self.connecting -= 1;
+        let Some(root) = outcome.as_ref().ok().and_then(|result| session_id(result)) else {
+            let answer = match connecting.target {
+                Some(target_id) => Err(Error::NoPage { target_id }),
+                None => Err(Error::Closed),
+            };
+            let _ = connecting.reply.send(answer);
+            return;
+        };
+        self.last_client += 1;
+        let id = ClientId(self.last_client);
+        if connecting.reply.send(Ok(id)).is_err() {
+            // Given up meanwhile.
+            self.detach(root);
+            return;
+        }
+        tracing::debug!(client_id = %id, kind = connecting.kind.name(), "client connected");
+        let target = connecting.target.unwrap_or_default();
+        let session = Session {
+            owner: Some(id),
+            target,
+            parent: None,
+            paused: false,
+        };
+        self.sessions.insert(root.clone(), session);
+        let member = Member {
+            kind: connecting.kind,
+            root,
+            queue: connecting.queue,
+            ended: connecting.ended,
+            wishes: Wishes::default(),
+            sessions: 0,
+            arriving: None,
+        };
+        self.clients.insert(id, member);
+    }
+
+    /// Ends a client: Chromium drops what its sessions held (pauses, interception, emulation,
+    /// traces, contexts to be disposed of) when its root session is detached.
+    fn disconnect(&mut self, client: ClientId) {
+        let Some(member) = self.clients.remove(&client) else {
+            return;
+        };
+        tracing::debug!(client_id = %client, "client disconnected");
+        member.ended.cancel();
+        self.pending
+            .retain(|_, pending| pending.client != Some(client));
+        let dialogs = &mut self.dialogs;
+        self.sessions.retain(|id, session| {
+            let stays = session.owner != Some(client);
+            if !stays {
+                dialogs.forget(id);
+            }
+            stays
+        });
+        self.detach(member.root);
+    }
+
+    fn detach(&mut self, session: String) {
+        let params = payload(&json!({ "sessionId": session }));
+        self.own(None, "Target.detachFromTarget", Some(params));
+    }
+
+    /// A request of the hub's own that nobody waits for.
+    fn own(&mut self, session: Option<String>, method: &str, params: Option<Bytes>) {
+        let pending = Pending {
+            client: None,
+            session,
+            reply: Reply::Nobody,
+            then: Then::Nothing,
+            _slot: None,
+        };
+        self.forward(method.to_owned(), params, pending, None);
+    }
+
+    /// Queues a message for a client; disconnects it, or the client furthest behind, when there
+    /// is no room.
+    fn deliver(&mut self, client: ClientId, message: Message) {
+        let Some(member) = self.clients.get(&client) else {
+            return;
+        };
+        let large = message.size() > 1 << 20;
+        if member.queue.push(message).is_err() {
+            tracing::warn!(
+                client_id = %client, queued_bytes = member.queue.bytes(),
+                "client disconnected: it does not read what it is sent"
+            );
+            self.disconnect(client);
+            return;
+        }
+        if !large {
+            return;
+        }
+        let total: usize = self
+            .clients
+            .values()
+            .map(|member| member.queue.bytes())
+            .sum();
+        let limit = self.shared.config.client_queue.as_usize() * TOTAL_QUEUES;
+        let fullest = self
+            .clients
+            .iter()
+            .max_by_key(|(_, member)| member.queue.bytes());
+        // One that has nothing but its newest answer is not behind.
+        if let Some((&id, _)) = fullest
+            && total > limit
+            && self
+                .clients
+                .values()
+                .filter(|member| member.queue.bytes() > 0)
+                .count()
+                > 1
+        {
+            tracing::warn!(client_id = %id, queued_bytes = total, "client disconnected: too much is queued for all clients");
+            self.disconnect(id);
+        }
+    }
+}
+
+impl ClientKind {
+    /// For logs: without the token.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Runner { .. } => "runner",
+            Self::External => "external",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+impl Shared {
+    async fn touched_wait(self: Arc<Self>) {
+        self.touched.notified().await;
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The `sessionId` of a payload.
+fn session_id(payload: &[u8]) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Named {
+        session_id: String,
+    }
+    serde_json::from_slice::<Named>(payload)
+        .ok()
+        .map(|named| named.session_id)
+}

@@ -1,0 +1,471 @@
+//! The browser's events: to their owner, and what the hub itself reads out of them.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Command, Driver, Session, session_id};
+use crate::cdp::downloads::{self, Destination};
+use crate::cdp::message::{Message, payload};
+use crate::cdp::{HubEvent, Page, download_dir};
+use crate::id::ClientId;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Attached {
+    session_id: String,
+    target_info: TargetInfo,
+    #[serde(default)]
+    waiting_for_debugger: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Told {
+    target_info: TargetInfo,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TargetInfo {
+    target_id: String,
+    r#type: String,
+    title: String,
+    url: String,
+    browser_context_id: Option<String>,
+    /// Set for pages nobody looks at yet (prerendering).
+    #[serde(default)]
+    subtype: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TargetId {
+    target_id: String,
+}
+
+fn read<'a, T: Deserialize<'a>>(message: &'a Message) -> Option<T> {
+    let params = message.params.as_deref()?;
+    match serde_json::from_slice(params) {
+        Ok(value) => Some(value),
+        Err(error) => {
+            tracing::warn!(%error, method = message.method, "an event was not understood");
+            None
+        }
+    }
+}
+
+impl Driver {
+    pub(super) fn event(&mut self, message: Message) {
+        let Some(session) = &message.session else {
+            return self.own_event(&message);
+        };
+        // Unknown: of a client that has gone.
+        let Some(known) = self.sessions.get(session) else {
+            return;
+        };
+        match known.owner {
+            Some(client) => self.client_event(client, message),
+            None => {
+                let target = known.target.clone();
+                self.page_event(&target, &message);
+            }
+        }
+    }
+
+    fn client_event(&mut self, client: ClientId, mut message: Message) {
+        let Some(session) = message.session.take() else {
+            return;
+        };
+        match message.method.as_deref().unwrap_or_default() {
+            "Target.attachedToTarget" => {
+                let Some(attached) = read::<Attached>(&message) else {
+                    return;
+                };
+                self.attached(client, &session, attached);
+                if self.kept(client, &session, &message) {
+                    return;
+                }
+            }
+            "Target.targetCreated" if self.kept(client, &session, &message) => return,
+            "Target.detachedFromTarget" => {
+                if let Some(id) = message.params.as_deref().and_then(session_id) {
+                    self.forget_session(&id);
+                }
+            }
+            "Page.javascriptDialogOpening" if !self.sees_dialogs(client) => {
+                return self.dialogs.hold_dialog(&session, message);
+            }
+            "Page.javascriptDialogClosed" if !self.dialogs.closed_for(&session) => return,
+            "Page.fileChooserOpened" if !self.sees_dialogs(client) => {
+                return self.dialogs.hold_chooser(&session, message, Instant::now());
+            }
+            // The hub tells of downloads itself.
+            "Browser.downloadWillBegin" | "Browser.downloadProgress" => return,
+            _ => {}
+        }
+        self.deliver_event(client, &session, message);
+    }
+
+    /// Queues an event, its session as the client knows it.
+    pub(super) fn deliver_event(&mut self, client: ClientId, session: &str, mut message: Message) {
+        let Some(member) = self.clients.get(&client) else {
+            return;
+        };
+        message.session = (session != member.root).then(|| session.to_owned());
+        self.deliver(client, message);
+    }
+
+    fn sees_dialogs(&self, client: ClientId) -> bool {
+        let member = self.clients.get(&client);
+        member.is_some_and(|member| self.shared.board().sees_dialogs(&member.kind))
+    }
+
+    /// Keeps news of targets while the client's first look at them is being answered.
+    fn kept(&mut self, client: ClientId, session: &str, message: &Message) -> bool {
+        match self.clients.get_mut(&client) {
+            Some(member) if session == member.root => match &mut member.arriving {
+                Some((_, news)) => {
+                    news.push(message.clone());
+                    true
+                }
+                None => false,
+            },
+            _ => false,
+        }
+    }
+
+    fn attached(&mut self, client: ClientId, parent: &str, attached: Attached) {
+        let paused = attached.waiting_for_debugger;
+        if paused {
+            self.paused
+                .push_back((Instant::now(), attached.session_id.clone()));
+        }
+        let session = Session {
+            owner: Some(client),
+            target: attached.target_info.target_id,
+            parent: Some(parent.to_owned()),
+            paused,
+        };
+        self.add_session(client, attached.session_id, session);
+    }
+
+    /// A session has ended, and those below it.
+    fn forget_session(&mut self, id: &str) {
+        let mut ended = vec![id.to_owned()];
+        while let Some(id) = ended.pop() {
+            let below = self.sessions.iter();
+            let below = below.filter(|(_, session)| session.parent.as_deref() == Some(&id));
+            ended.extend(below.map(|(id, _)| id.clone()));
+            let Some(session) = self.sessions.remove(&id) else {
+                continue;
+            };
+            self.dialogs.forget(&id);
+            self.pending
+                .retain(|_, pending| pending.session.as_deref() != Some(&id));
+            let member = session
+                .owner
+                .and_then(|client| self.clients.get_mut(&client));
+            if let Some(member) = member {
+                member.sessions = member.sessions.saturating_sub(1);
+            }
+        }
+    }
+
+    /// An event of the hub's own connection.
+    fn own_event(&mut self, message: &Message) {
+        match message.method.as_deref().unwrap_or_default() {
+            "Target.targetCreated" | "Target.targetInfoChanged" => {
+                if let Some(told) = read::<Told>(message) {
+                    self.seen(told.target_info);
+                }
+            }
+            "Target.targetDestroyed" => {
+                if let Some(gone) = read::<TargetId>(message) {
+                    self.page_closed(&gone.target_id);
+                }
+            }
+            "Target.targetCrashed" => {
+                if let Some(gone) = read::<TargetId>(message)
+                    && let Some(entry) = self.shared.board().pages.get_mut(&gone.target_id)
+                {
+                    entry.crashed = true;
+                }
+            }
+            "Target.attachedToTarget" => {
+                if let Some(attached) = read::<Attached>(message) {
+                    self.hub_attached(attached);
+                }
+            }
+            "Target.detachedFromTarget" => {
+                if let Some(id) = message.params.as_deref().and_then(session_id) {
+                    self.hub_detached(&id);
+                }
+            }
+            "Browser.downloadWillBegin" => self.download_began(message),
+            "Browser.downloadProgress" => self.download_progress(message),
+            _ => {}
+        }
+    }
+
+    fn seen(&mut self, info: TargetInfo) {
+        if info.r#type != "page" || info.subtype.is_some_and(|subtype| !subtype.is_empty()) {
+            return;
+        }
+        let page = Page {
+            target_id: info.target_id,
+            url: info.url,
+            title: info.title,
+        };
+        let events = self
+            .shared
+            .board()
+            .pages
+            .seen(page, info.browser_context_id);
+        if !events.is_empty() {
+            self.shared.tell(events);
+        }
+    }
+
+    fn page_closed(&mut self, target: &str) {
+        let mut board = self.shared.board();
+        let events = board.pages.closed(target);
+        let none_left = board.pages.active().is_none();
+        drop(board);
+        if events.is_empty() {
+            return;
+        }
+        self.dialogs.closed(target);
+        self.shared.tell(events);
+        if none_left {
+            let hub = self.hub.clone();
+            self.shared
+                .tasks
+                .spawn(async move { hub.replace_last_page().await });
+        }
+    }
+
+    /// The hub's session on a page, by auto-attach; or a page client's root session, whose owner
+    /// is known when its request is answered.
+    fn hub_attached(&mut self, attached: Attached) {
+        let target = attached.target_info.target_id.clone();
+        let id = attached.session_id.clone();
+        self.seen(attached.target_info);
+        let session = Session {
+            owner: None,
+            target: target.clone(),
+            parent: None,
+            paused: false,
+        };
+        self.sessions.insert(id.clone(), session);
+        let mut board = self.shared.board();
+        match board.pages.get_mut(&target) {
+            Some(entry) if entry.session.is_none() => entry.session = Some(id.clone()),
+            _ => return,
+        }
+        drop(board);
+        // To be told of dialogs. A page without any such session closes its dialogs at once.
+        self.own(Some(id), "Page.enable", None);
+        self.shared.tell(None::<HubEvent>);
+    }
+
+    fn hub_detached(&mut self, id: &str) {
+        let root_of = self
+            .clients
+            .iter()
+            .find(|(_, member)| member.root == id)
+            .map(|(id, _)| *id);
+        if let Some(client) = root_of {
+            // Its page has closed.
+            self.disconnect(client);
+        }
+        let target = self.sessions.get(id).map(|session| session.target.clone());
+        self.forget_session(id);
+        if let Some(target) = target
+            && let Some(entry) = self.shared.board().pages.get_mut(&target)
+            && entry.session.as_deref() == Some(id)
+        {
+            entry.session = None;
+        }
+    }
+
+    /// An event of the hub's session on a page.
+    fn page_event(&mut self, target: &str, message: &Message) {
+        let open = match message.method.as_deref().unwrap_or_default() {
+            "Page.javascriptDialogOpening" => true,
+            "Page.javascriptDialogClosed" => false,
+            _ => return,
+        };
+        match open {
+            true => self.dialogs.opened(target, Instant::now()),
+            false => self.dialogs.closed(target),
+        }
+        if let Some(entry) = self.shared.board().pages.get_mut(target) {
+            entry.dialog = open;
+        }
+        self.shared.tell(None::<HubEvent>);
+    }
+
+    fn context_of(&self, frame: &str) -> Option<String> {
+        self.shared
+            .board()
+            .pages
+            .get(frame)
+            .and_then(|entry| entry.context.clone())
+    }
+
+    /// The key clients use for a page's context: they leave the default one out.
+    fn wish_key(&self, frame: &str) -> Option<String> {
+        let context = self.context_of(frame)?;
+        let named = |member: &super::Member| member.wishes.names(&context);
+        self.clients.values().any(named).then_some(context)
+    }
+
+    fn download_began(&mut self, message: &Message) {
+        let Some(params) = read::<Value>(message) else {
+            return;
+        };
+        let guid = params["guid"].as_str().unwrap_or_default();
+        let active = self.downloads.began(guid, &params);
+        let context = self.wish_key(&active.frame);
+        let refused = json!({
+            "guid": guid, "totalBytes": 0, "receivedBytes": 0, "state": "canceled",
+        });
+        for (client, denied) in self.told_of_downloads(context.as_deref()) {
+            self.tell_download(client, "Browser.downloadWillBegin", &params);
+            if denied {
+                self.tell_download(client, "Browser.downloadProgress", &refused);
+            }
+        }
+    }
+
+    /// Clients that want download events, and whether each denies this one.
+    fn told_of_downloads(&self, context: Option<&str>) -> Vec<(ClientId, bool)> {
+        let wanting = self
+            .clients
+            .iter()
+            .filter(|(_, member)| member.wishes.events());
+        wanting
+            .map(|(id, member)| (*id, member.wishes.denied(context)))
+            .collect()
+    }
+
+    fn tell_download(&mut self, client: ClientId, method: &str, params: &Value) {
+        self.deliver(client, Message::event(method, None, payload(params)));
+    }
+
+    fn download_progress(&mut self, message: &Message) {
+        let Some(params) = read::<Value>(message) else {
+            return;
+        };
+        let guid = params["guid"].as_str().unwrap_or_default().to_owned();
+        let active = self.downloads.get(&guid);
+        let context = self.wish_key(&active.frame);
+        let state = params["state"].as_str().unwrap_or_default();
+        if state != "inProgress" {
+            self.downloads.ended(&guid);
+        }
+        if state == "completed" {
+            return self.place(params, guid, active.suggested, context.as_deref());
+        }
+        for (client, denied) in self.told_of_downloads(context.as_deref()) {
+            if !denied {
+                self.tell_download(client, "Browser.downloadProgress", &params);
+            }
+        }
+    }
+
+    /// Puts a finished file where clients look for it; they are told afterwards.
+    fn place(&mut self, params: Value, guid: String, suggested: String, context: Option<&str>) {
+        let mut destinations: Vec<Destination> = Vec::new();
+        // Each client with the index of its own destination, if it has one.
+        let mut clients: Vec<(ClientId, Option<usize>)> = Vec::new();
+        for (id, member) in &self.clients {
+            if member.wishes.denied(context) {
+                continue;
+            }
+            let wanted = member.wishes.destinations(context);
+            let first = wanted.first().cloned();
+            for destination in wanted {
+                if !destinations.contains(&destination) {
+                    destinations.push(destination);
+                }
+            }
+            let own = first.and_then(|first| destinations.iter().position(|d| *d == first));
+            clients.push((*id, own));
+        }
+        // It comes from the browser, which is not trusted with paths.
+        let is_name =
+            !guid.is_empty() && guid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        if !is_name {
+            return;
+        }
+        let files = self.shared.files.clone();
+        let hub = self.hub.clone();
+        self.shared.tasks.spawn(async move {
+            let placing = tokio::task::spawn_blocking(move || {
+                let from = download_dir().join(&guid);
+                downloads::place(&*files, &from, &guid, &suggested, &destinations)
+            });
+            let command = match placing.await {
+                Ok(Ok(placed)) => {
+                    let path = |own: Option<usize>| own.and_then(|at| placed.get(at).cloned());
+                    let paths = clients
+                        .into_iter()
+                        .map(|(id, own)| (id, path(own)))
+                        .collect();
+                    Command::Placed { params, paths }
+                }
+                outcome => {
+                    let error = match outcome {
+                        Ok(Err(error)) => error,
+                        Ok(Ok(_)) => return,
+                        Err(error) => error.into(),
+                    };
+                    tracing::warn!(%error, "a finished download could not be put into place");
+                    let clients = clients.into_iter().map(|(id, _)| id).collect();
+                    Command::NotPlaced { params, clients }
+                }
+            };
+            // Fails only when the hub has ended.
+            let _ = hub.send(command).await;
+        });
+    }
+
+    pub(super) fn placed(&mut self, params: &Value, paths: &[(ClientId, Option<PathBuf>)]) {
+        for (client, path) in paths {
+            let mut params = params.clone();
+            if let Some(fields) = params.as_object_mut()
+                && fields.contains_key("filePath")
+            {
+                match path {
+                    Some(path) => fields.insert("filePath".into(), path.to_string_lossy().into()),
+                    None => fields.remove("filePath"),
+                };
+            }
+            if self
+                .clients
+                .get(client)
+                .is_some_and(|member| member.wishes.events())
+            {
+                self.tell_download(*client, "Browser.downloadProgress", &params);
+            }
+        }
+    }
+
+    pub(super) fn not_placed(&mut self, params: &Value, clients: &[ClientId]) {
+        let mut params = params.clone();
+        params["state"] = "canceled".into();
+        for client in clients {
+            if self
+                .clients
+                .get(client)
+                .is_some_and(|member| member.wishes.events())
+            {
+                self.tell_download(*client, "Browser.downloadProgress", &params);
+            }
+        }
+    }
+}

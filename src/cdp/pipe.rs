@@ -1,0 +1,191 @@
+//! The browser's pipe: NUL-delimited messages each way.
+//!
+//! Knows nothing of clients or sessions.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::pipe;
+
+use super::message::Message;
+
+/// Read buffer's free room at least; the size of a pipe on Linux.
+const READ_ROOM: usize = 64 << 10;
+
+/// What is kept of a message that is too long: enough to find its id.
+const HEAD: usize = 256;
+
+/// What came from the browser.
+#[derive(Debug)]
+pub(crate) enum Incoming {
+    /// A message.
+    Message(Message),
+    /// A response longer than the bound, thrown away.
+    TooLong {
+        /// Its id.
+        id: i64,
+    },
+}
+
+/// Reads messages.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    pipe: pipe::Receiver,
+    buffer: BytesMut,
+    /// Bytes of `buffer` known to hold no NUL.
+    scanned: usize,
+    max_message: usize,
+}
+
+impl Reader {
+    /// Takes the fd the browser writes to; a read end of a pipe.
+    pub(crate) fn new(from_browser: OwnedFd, max_message: usize) -> io::Result<Self> {
+        let pipe = pipe::Receiver::from_owned_fd(from_browser)?;
+        Ok(Self {
+            pipe,
+            buffer: BytesMut::new(),
+            scanned: 0,
+            max_message,
+        })
+    }
+
+    /// The next message; `None` at the end of the pipe. Messages that are no JSON, and events
+    /// longer than the bound, are skipped. Cancel safe.
+    pub(crate) async fn next(&mut self) -> io::Result<Option<Incoming>> {
+        loop {
+            let Some(end) = self.find_end() else {
+                if self.buffer.len() > self.max_message {
+                    return self.skip().await;
+                }
+                self.buffer.reserve(READ_ROOM);
+                if self.pipe.read_buf(&mut self.buffer).await? == 0 {
+                    return Ok(None);
+                }
+                continue;
+            };
+            let mut raw = self.buffer.split_to(end + 1);
+            self.scanned = 0;
+            raw.truncate(end);
+            match Message::parse(&raw.freeze()) {
+                Ok(message) => return Ok(Some(Incoming::Message(message))),
+                Err(error) => tracing::warn!(%error, "the browser sent what is no CDP message"),
+            }
+        }
+    }
+
+    fn find_end(&mut self) -> Option<usize> {
+        let found = memchr::memchr(0, &self.buffer[self.scanned..]);
+        let end = found.map(|at| self.scanned + at);
+        self.scanned = self.buffer.len();
+        end
+    }
+
+    /// Throws the rest of a message away. Not cancel safe, which nothing needs: the reader's task
+    /// ends with the pipe.
+    async fn skip(&mut self) -> io::Result<Option<Incoming>> {
+        let head = self.buffer.split_to(HEAD.min(self.buffer.len())).freeze();
+        loop {
+            self.buffer.clear();
+            self.scanned = 0;
+            self.buffer.reserve(READ_ROOM);
+            if self.pipe.read_buf(&mut self.buffer).await? == 0 {
+                return Ok(None);
+            }
+            if let Some(end) = memchr::memchr(0, &self.buffer) {
+                drop(self.buffer.split_to(end + 1));
+                break;
+            }
+        }
+        // A fresh buffer, so that the long one's memory is given back.
+        self.buffer = BytesMut::from(&self.buffer[..]);
+        match leading_id(&head) {
+            Some(id) => Ok(Some(Incoming::TooLong { id })),
+            None => {
+                tracing::warn!("an event longer than the bound was dropped");
+                Box::pin(self.next()).await
+            }
+        }
+    }
+}
+
+/// The id of a response, which Chromium writes first.
+fn leading_id(head: &[u8]) -> Option<i64> {
+    let digits = head.strip_prefix(b"{\"id\":")?;
+    let end = digits.iter().position(|byte| !byte.is_ascii_digit())?;
+    std::str::from_utf8(&digits[..end]).ok()?.parse().ok()
+}
+
+/// Writes messages.
+#[derive(Debug)]
+pub(crate) struct Writer(pipe::Sender);
+
+impl Writer {
+    /// Takes the fd the browser reads from; a write end of a pipe.
+    pub(crate) fn new(to_browser: OwnedFd) -> io::Result<Self> {
+        pipe::Sender::from_owned_fd(to_browser).map(Self)
+    }
+
+    /// Writes one message.
+    pub(crate) async fn send(&mut self, message: &Message) -> io::Result<()> {
+        let mut bytes = message.encode();
+        bytes.push(0);
+        self.0.write_all_buf(&mut Bytes::from(bytes)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(max_message: usize) -> (pipe::Sender, Reader) {
+        let (to, from) = pipe::pipe().unwrap();
+        let from = from.into_nonblocking_fd().unwrap();
+        (to, Reader::new(from, max_message).unwrap())
+    }
+
+    #[tokio::test]
+    async fn messages_are_cut_at_nul_wherever_reads_end() {
+        let (mut to, mut reader) = pair(1 << 20);
+        let big = format!(r#"{{"id":2,"result":"{}"}}"#, "x".repeat(300_000));
+        let text = format!("{{\"id\":1}}\0{big}\0not json\0{{\"method\":\"A.b\"}}\0");
+        let writer = tokio::spawn(async move { to.write_all(text.as_bytes()).await });
+        let mut seen = Vec::new();
+        while let Some(Incoming::Message(message)) = reader.next().await.unwrap() {
+            seen.push((
+                message.id,
+                message.method,
+                message.result.map_or(0, |r| r.len()),
+            ));
+        }
+        writer.await.unwrap().unwrap();
+        assert_eq!(
+            seen,
+            vec![
+                (Some(1), None, 0),
+                (Some(2), None, 300_002),
+                (None, Some("A.b".into()), 0)
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_reply_too_long_is_skipped_and_named_and_the_next_one_read() {
+        let (mut to, mut reader) = pair(100_000);
+        let big = "x".repeat(400_000);
+        let text =
+            format!("{{\"id\":9,\"result\":\"{big}\"}}\0{{\"method\":\"{big}\"}}\0{{\"id\":3}}\0");
+        let writer = tokio::spawn(async move { to.write_all(text.as_bytes()).await });
+        assert!(matches!(
+            reader.next().await.unwrap(),
+            Some(Incoming::TooLong { id: 9 })
+        ));
+        let Some(Incoming::Message(message)) = reader.next().await.unwrap() else {
+            panic!()
+        };
+        assert_eq!(message.id, Some(3));
+        assert!(reader.next().await.unwrap().is_none());
+        writer.await.unwrap().unwrap();
+    }
+}

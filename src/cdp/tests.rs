@@ -1,0 +1,5 @@
+//! The hub on a real Chromium.
+
+mod browser;
+
+pub(crate) use browser::LocalFiles;

@@ -1,0 +1,203 @@
+//! What callers ask for and what they learn: plain data, no behaviour.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits::Bytes;
+
+use super::image::Image;
+
+/// What the spawner is started with. Plain data from config; paths are absolute.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SpawnerConfig {
+    /// The program to run as the spawner; `None` runs this one again.
+    pub executable: Option<PathBuf>,
+    /// The images it may build, already resolved from `sandbox-images/*.toml`.
+    pub images: Vec<Image>,
+    /// Weaker isolation the operator allowed by name.
+    pub allow_degraded: Vec<Weakening>,
+    /// First uid given to sessions when started as root.
+    pub uid_base: u32,
+    /// How many uids there are, one per live session.
+    pub uid_count: u32,
+    /// uid and gid the daemon itself drops to once the spawner runs, when started as root.
+    pub daemon_uid: u32,
+}
+
+/// Weaker isolation that is refused unless the operator names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Weakening {
+    /// Limits by rlimits only: memory per process, no CPU limit.
+    NoCgroup,
+    /// No Landlock, or one without network rules and scopes.
+    NoLandlock,
+    /// Every session under the one uid the daemon was started with.
+    SharedUid,
+}
+
+/// A session's ground to make.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SpaceSpec {
+    /// Size of the scratch tmpfs.
+    pub scratch: Bytes,
+    /// How many files and directories it may hold.
+    pub scratch_inodes: u64,
+    /// Limits on all sandboxes of the space together.
+    pub limits: GroupLimits,
+    /// 127.0.0.1 ports to listen on inside the runners' network namespace.
+    pub runner_ports: Vec<u16>,
+    /// The same in the browser's; its programs may connect to these ports only.
+    pub browser_ports: Vec<u16>,
+}
+
+/// Limits on a group of processes together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupLimits {
+    /// Memory, page cache and tmpfs included.
+    pub memory: Bytes,
+    /// Processes and threads.
+    pub processes: u32,
+    /// Hundredths of a core; 200 is two cores.
+    pub cpu_percent: u32,
+}
+
+/// Which of a space's two network namespaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Network {
+    /// The browser's namespace.
+    Browser,
+    /// The one the session's runners share.
+    Runner,
+}
+
+/// What fds 3 and up are inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Control {
+    /// No fd beyond 2.
+    None,
+    /// fd 3 is one end of a stream socketpair.
+    Frames,
+    /// fd 3 is the read end, fd 4 the write end (Chromium's debugging pipe).
+    CdpPipe,
+}
+
+impl Control {
+    /// The first number that is closed inside.
+    pub(super) fn first_closed(self) -> u32 {
+        match self {
+            Self::None => 3,
+            Self::Frames => 4,
+            Self::CdpPipe => 5,
+        }
+    }
+}
+
+/// One sandbox to build.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SandboxSpec {
+    /// Image name: decides root, mounts, seccomp profile.
+    pub image: String,
+    /// Absolute path inside, then arguments.
+    pub argv: Vec<String>,
+    /// The whole environment.
+    pub env: Vec<(String, String)>,
+    /// Directory it starts in, inside.
+    pub cwd: PathBuf,
+    /// The network namespace it joins.
+    pub network: Network,
+    /// What its fds 3 and up are.
+    pub control: Control,
+    /// What it may use.
+    pub limits: SandboxLimits,
+}
+
+/// Limits of one sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SandboxLimits {
+    /// On all its processes together.
+    pub group: GroupLimits,
+    /// RLIMIT_NOFILE, per process.
+    pub open_files: u64,
+    /// RLIMIT_FSIZE, per file.
+    pub file_size: Bytes,
+}
+
+/// How a sandbox ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// Why.
+    pub status: ExitStatus,
+    /// What it used in all.
+    pub usage: Usage,
+}
+
+/// Why a sandbox ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExitStatus {
+    /// Its program ended with this code.
+    Code(i32),
+    /// Its program was ended by this signal.
+    Signal(i32),
+    /// The whole sandbox was killed from outside (kill, or the end of its space).
+    Killed,
+}
+
+/// What a sandbox used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// User and system time of all its processes.
+    pub cpu_time: Duration,
+    /// `None` without a memory controller.
+    pub peak_memory: Option<Bytes>,
+    /// Processes the kernel killed for the memory limit so far.
+    pub oom_kills: u64,
+}
+
+/// One probed mechanism.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Probe {
+    /// e.g. "user namespaces", "cgroup memory (v1)", "landlock"
+    pub mechanism: String,
+    /// Whether it can be used.
+    pub state: ProbeState,
+    /// What is lost, why, and what to do; empty when it works.
+    pub detail: String,
+}
+
+/// Whether a mechanism can be used here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProbeState {
+    /// As designed.
+    Works,
+    /// Weaker than designed, and allowed by config or by design.
+    Degraded,
+    /// Missing, and the spawner refuses to run without it.
+    Refused,
+}
+
+/// What this host isolates, probed by using it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct HostReport {
+    /// In the order of the layers, outermost first.
+    pub probes: Vec<Probe>,
+}
+
+impl HostReport {
+    /// The mechanisms that are missing and not allowed to be.
+    pub fn refused(&self) -> impl Iterator<Item = &Probe> {
+        self.with(ProbeState::Refused)
+    }
+
+    /// The mechanisms that are weaker than designed.
+    pub fn degraded(&self) -> impl Iterator<Item = &Probe> {
+        self.with(ProbeState::Degraded)
+    }
+
+    fn with(&self, state: ProbeState) -> impl Iterator<Item = &Probe> {
+        self.probes.iter().filter(move |probe| probe.state == state)
+    }
+}

@@ -1,0 +1,6 @@
+//! Sandboxes against the real kernel: what is inside, what is denied, what is left afterwards.
+
+mod browser;
+mod harness;
+mod inside;
+mod lifecycle;
