@@ -78,7 +78,7 @@ impl Browser {
     /// When the sandbox cannot be built, or Chromium does not answer in time. Nothing of it is left
     /// then once the space is closed.
     pub async fn launch(
-        space: &Arc<Space>,
+        space: &Space,
         config: &Config,
         cdp: &cdp::Config,
         options: &LaunchOptions,
@@ -109,7 +109,7 @@ impl Browser {
             return Err(Error::NoPipe);
         };
         flags::discard_output(&mut sandbox);
-        let files = Arc::new(ScratchFiles::new(Arc::clone(space)));
+        let files = Arc::new(ScratchFiles::new(space.scratch().clone()));
         let start = Hub::start(to, from, files, cdp.clone());
         let hub = tokio::select! {
             started = tokio::time::timeout(config.start_timeout, start) => match started {

@@ -2,10 +2,11 @@
 
 use std::io;
 use std::path::{Component, Path};
-use std::sync::Arc;
+
+use tokio::runtime::Handle;
 
 use crate::cdp::Files;
-use crate::sandbox::Space;
+use crate::sandbox::{self, Scratch};
 
 /// The directories code and browser share.
 const SHARED: [&str; 2] = ["/tmp", "/workspace"];
@@ -13,14 +14,28 @@ const SHARED: [&str; 2] = ["/tmp", "/workspace"];
 /// [`Files`] over a session's scratch.
 #[derive(Debug)]
 pub struct ScratchFiles {
-    space: Arc<Space>,
+    scratch: Scratch,
+    /// Whose threads run the calls.
+    runtime: Handle,
 }
 
 impl ScratchFiles {
-    /// Files of this space.
+    /// Files of this scratch. Inside a tokio runtime.
     #[must_use]
-    pub fn new(space: Arc<Space>) -> Self {
-        Self { space }
+    pub fn new(scratch: Scratch) -> Self {
+        Self {
+            scratch,
+            runtime: Handle::current(),
+        }
+    }
+
+    /// The hub calls from threads that may block.
+    fn wait(&self, operation: impl Future<Output = Result<(), sandbox::Error>>) -> io::Result<()> {
+        self.runtime.block_on(operation).map_err(|error| {
+            error
+                .errno()
+                .map_or_else(|| io::Error::other(error), io::Error::from_raw_os_error)
+        })
     }
 }
 
@@ -38,17 +53,19 @@ impl Files for ScratchFiles {
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.space
-            .scratch()
-            .create_dir_all(path)
-            .map_err(io::Error::other)
+        self.wait(self.scratch.create_dir_all(path))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.space
-            .scratch()
-            .rename(from, to)
-            .map_err(io::Error::other)
+        self.wait(self.scratch.rename(from, to))
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.wait(self.scratch.link(from, to))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.wait(self.scratch.remove(path))
     }
 }
 

@@ -441,6 +441,24 @@ impl Scratch {
         self.file(operation).await.map(drop)
     }
 
+    /// Makes a regular file appear at a second path too (hard link); missing parent directories
+    /// are made.
+    ///
+    /// # Errors
+    /// As [`Scratch::open`]; EEXIST when there is something.
+    pub async fn link(&self, from: &Path, to: &Path) -> Result<(), Error> {
+        let operation = FileOperation::Link { from: from.to_owned(), to: to.to_owned() };
+        self.file(operation).await.map(drop)
+    }
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// As [`Scratch::open`].
+    pub async fn remove(&self, path: &Path) -> Result<(), Error> {
+        self.file(FileOperation::Remove(path.to_owned())).await.map(drop)
+    }
+
     /// Makes a directory, and those above it, readable and writable by the session's uid only.
     ///
     /// # Errors

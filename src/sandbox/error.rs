@@ -101,6 +101,17 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// errno of the system call that failed, if one did.
+    #[must_use]
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            Self::Step(step) => Some(step.errno).filter(|&errno| errno != 0),
+            _ => None,
+        }
+    }
+}
+
 fn refusals(report: &HostReport) -> String {
     report
         .refused()

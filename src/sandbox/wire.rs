@@ -54,6 +54,8 @@ pub(super) enum FileOperation {
     Open(PathBuf),
     Create(PathBuf),
     Rename { from: PathBuf, to: PathBuf },
+    Link { from: PathBuf, to: PathBuf },
+    Remove(PathBuf),
     CreateDirs(PathBuf),
 }
 

@@ -272,10 +272,15 @@ async fn end(mut parts: Parts) {
     }
     parts.proxies.cancel();
     parts.servers.shutdown().await;
-    if let Some(space) = parts.space.take()
-        && let Err(error) = space.close().await
-    {
-        warn!(error = %Chain(&error), "session's ground not fully closed");
+    match parts.space.take().map(Arc::into_inner) {
+        Some(Some(space)) => {
+            if let Err(error) = space.close().await {
+                warn!(error = %Chain(&error), "session's ground not fully closed");
+            }
+        }
+        // Whoever still holds it closes it by dropping it.
+        Some(None) => warn!("session's ground is still in use"),
+        None => {}
     }
 }
 

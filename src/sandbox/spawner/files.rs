@@ -5,13 +5,14 @@
 //! following a link. Only regular files are handed out.
 
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, renameat};
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2, renameat};
 use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
-use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, linkat, setfsgid, setfsuid, unlinkat};
 
 use super::super::error::StepError;
 use super::super::image::ScratchDir;
@@ -41,7 +42,22 @@ pub(super) fn run(
             let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
             open_file(scratch, path, flags).map(Some)
         }
-        FileOperation::Rename { from, to } => rename(scratch, from, to).map(|()| None),
+        FileOperation::Rename { from, to } => {
+            let (from, to) = pair(scratch, from, to)?;
+            renameat(&from.dir, &*from.name, &to.dir, &*to.name).map_err(failed(to.path))?;
+            Ok(None)
+        }
+        FileOperation::Link { from, to } => {
+            let (from, to) = pair(scratch, from, to)?;
+            let follow = AtFlags::empty();
+            linkat(&from.dir, &*from.name, &to.dir, &*to.name, follow).map_err(failed(to.path))?;
+            Ok(None)
+        }
+        FileOperation::Remove(path) => {
+            let at = place(scratch, path)?;
+            unlinkat(&at.dir, &*at.name, UnlinkatFlags::NoRemoveDir).map_err(failed(path))?;
+            Ok(None)
+        }
         FileOperation::CreateDirs(path) => create_dirs(scratch, &relative(path)?).map(|()| None),
     }
 }
@@ -117,15 +133,27 @@ fn create_parents(scratch: &OwnedFd, path: &Path) -> Result<(), StepError> {
     }
 }
 
-fn rename(scratch: &OwnedFd, from: &Path, to: &Path) -> Result<(), StepError> {
+/// A name in an open directory.
+struct Place<'a> {
+    path: &'a Path,
+    dir: OwnedFd,
+    name: OsString,
+}
+
+fn place<'a>(scratch: &OwnedFd, path: &'a Path) -> Result<Place<'a>, StepError> {
+    let inside = relative(path)?;
+    let dir = open_dir(scratch, inside.parent().unwrap_or(Path::new("."))).map_err(failed(path))?;
+    let name = inside.file_name().unwrap_or_default().to_owned();
+    Ok(Place { path, dir, name })
+}
+
+/// A regular file, and where it is to appear.
+fn pair<'a>(
+    scratch: &OwnedFd,
+    from: &'a Path,
+    to: &'a Path,
+) -> Result<(Place<'a>, Place<'a>), StepError> {
     create_parents(scratch, to)?;
     drop(open_file(scratch, from, OFlag::O_RDONLY)?);
-    let parent = |path: &Path| {
-        let inside = relative(path)?;
-        let dir = open_dir(scratch, inside.parent().unwrap_or(Path::new(".")));
-        Ok((dir.map_err(failed(path))?, inside.file_name().unwrap_or_default().to_owned()))
-    };
-    let (from_dir, from_name) = parent(from)?;
-    let (to_dir, to_name) = parent(to)?;
-    renameat(from_dir.as_fd(), &*from_name, to_dir.as_fd(), &*to_name).map_err(failed(to))
+    Ok((place(scratch, from)?, place(scratch, to)?))
 }
