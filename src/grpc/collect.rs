@@ -65,7 +65,6 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::id::{ExecutionId, SessionId};
 
     #[test]
     fn bytes_that_are_no_text_are_flagged() {
@@ -92,11 +91,7 @@ mod tests {
     #[tokio::test]
     async fn pieces_join_per_stream_and_split_characters_heal() {
         let (sender, events) = mpsc::channel(8);
-        let execution = Execution {
-            id: ExecutionId::generate(),
-            session_id: SessionId::generate(),
-            events,
-        };
+        let execution = Execution::of_events(events);
         let id = execution.id;
         for (stream, piece) in [
             (Stream::Stdout, &b"\xe2\x82"[..]),

@@ -134,16 +134,10 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::id::{ExecutionId, SessionId};
 
     fn execution() -> (mpsc::Sender<ExecutionEvent>, Execution) {
         let (sender, events) = mpsc::channel(4);
-        let execution = Execution {
-            id: ExecutionId::generate(),
-            session_id: SessionId::generate(),
-            events,
-        };
-        (sender, execution)
+        (sender, Execution::of_events(events))
     }
 
     fn no_deadline() -> Deadline {

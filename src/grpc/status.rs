@@ -169,15 +169,15 @@ pub fn unknown_method(path: &str) -> Status {
 #[must_use]
 pub fn complete<B>(mut response: Response<B>) -> Response<B> {
     let headers = response.headers_mut();
-    if headers.contains_key(Status::GRPC_STATUS) && !headers.contains_key("grpc-status-details-bin")
+    if headers.contains_key(Status::GRPC_STATUS)
+        && !headers.contains_key("grpc-status-details-bin")
+        && let Some(status) = foreign(headers)
     {
-        if let Some(status) = foreign(headers) {
-            headers.remove(Status::GRPC_STATUS);
-            headers.remove("grpc-message");
-            // On failure the headers stay without a status, which every client reads as an error.
-            if let Err(error) = status.add_header(headers) {
-                tracing::warn!(%error, "a status could not be written as headers");
-            }
+        headers.remove(Status::GRPC_STATUS);
+        headers.remove("grpc-message");
+        // On failure the headers stay without a status, which every client reads as an error.
+        if let Err(error) = status.add_header(headers) {
+            tracing::warn!(%error, "a status could not be written as headers");
         }
     }
     response

@@ -52,6 +52,19 @@ pub struct Execution {
     kill: DropGuard,
 }
 
+#[cfg(test)]
+impl Execution {
+    /// One whose events a test sends.
+    pub(crate) fn of_events(events: mpsc::Receiver<ExecutionEvent>) -> Self {
+        Self {
+            id: ExecutionId::generate(),
+            session_id: SessionId::generate(),
+            events,
+            kill: CancellationToken::new().drop_guard(),
+        }
+    }
+}
+
 /// All sessions; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Registry {
