@@ -138,7 +138,7 @@ function shortenLocators(page) {
 
 /** @param {any} one a Playwright object */
 function shortText(one) {
-  const kind = one?.constructor?.name?.replace(/^_/, '') ?? 'Object';
+  const kind = one?._type ?? 'Object';
   try {
     if (kind === 'Response') return `Response { status: ${one.status()}, url: '${one.url()}' }`;
     if (kind === 'Page' || kind === 'Frame' || kind === 'Request')

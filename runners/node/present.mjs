@@ -17,6 +17,9 @@ const isView = ArrayBuffer.isView;
 const BufferFrom = Buffer.from;
 const utf8Length = Buffer.byteLength;
 const Text = String;
+const escapes = new RegExp(`${String.fromCharCode(27)}\\[[0-9;]*m`, 'g');
+/** @type {(text: string, pattern: RegExp, by: string) => string} */
+const replace = Function.prototype.call.bind(String.prototype.replace);
 
 const INSPECT = {
   depth: 6,
@@ -131,9 +134,14 @@ export function describe(thrown) {
   }
   return {
     name: cut(name, 1024).text,
-    message: cut(message, TEXT_LIMIT).text,
-    text: cut(text, 4 * TEXT_LIMIT).text,
+    message: cut(uncoloured(message), TEXT_LIMIT).text,
+    text: cut(uncoloured(text), 4 * TEXT_LIMIT).text,
   };
+}
+
+/** Playwright puts terminal colours into its messages. @param {string} text */
+function uncoloured(text) {
+  return replace(text, escapes, '');
 }
 
 /** An Error of another realm, or one without V8's mark. @param {any} value */
