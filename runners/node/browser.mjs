@@ -126,7 +126,10 @@ function useProxy(connected) {
   const server = process.env.HTTPS_PROXY || process.env.HTTP_PROXY;
   if (!server) return;
   const bypass = process.env.NO_PROXY;
-  connected._connection.toImpl(connected).options.proxy = { server: new URL(server).origin, bypass };
+  connected._connection.toImpl(connected).options.proxy = {
+    server: new URL(server).origin,
+    bypass,
+  };
 }
 
 /** @param {any} page */

@@ -26,7 +26,8 @@ export function tidy(text, code, file, shifts, home) {
   const hidden = [`${home}/node_modules/playwright-core/`, `${home}/`];
   const lines = text.split('\n').filter((line) => {
     if (!/^\s+at /.test(line)) return true;
-    if (/ at (?:async )?__pb\b/.test(line) || line.includes('(node:internal/process/task_queues')) return false;
+    if (/ at (?:async )?__pb\b/.test(line) || line.includes('(node:internal/process/task_queues'))
+      return false;
     return !hidden.some((folder) => line.includes(folder));
   });
   const name = file.replaceAll('.', '\\.');
@@ -58,7 +59,8 @@ export function syntaxText(error, code, file) {
   const { line } = error;
   let { message, column } = error;
   const lines = code.trimEnd().split('\n');
-  const atEnd = line > lines.length || (line === lines.length && column >= (lines.at(-1) ?? '').length);
+  const atEnd =
+    line > lines.length || (line === lines.length && column >= (lines.at(-1) ?? '').length);
   // Neither form takes all code: a script has no top-level await, a function can be closed early.
   const forms = [
     { source: `(async function(){\n${code}\n})`, lineOffset: -1 },
@@ -79,5 +81,9 @@ export function syntaxText(error, code, file) {
     }
   }
   if (message === 'Unexpected token' && atEnd) message = 'Unexpected end of input';
-  return { name: 'SyntaxError', message, text: `${place(code, file, line, column)}SyntaxError: ${message}` };
+  return {
+    name: 'SyntaxError',
+    message,
+    text: `${place(code, file, line, column)}SyntaxError: ${message}`,
+  };
 }

@@ -11,7 +11,7 @@ import { inspect, types } from 'node:util';
 // User code may change any of these later.
 const { stringify } = JSON;
 const { isArray } = Array;
-const { isFinite } = Number;
+const finite = Number.isFinite;
 const { getPrototypeOf, defineProperty } = Object;
 const isView = ArrayBuffer.isView;
 const BufferFrom = Buffer.from;
@@ -52,7 +52,7 @@ function plain(value) {
     case 'boolean':
       return stringify(value);
     case 'number':
-      return isFinite(value) ? stringify(value) : inspect(value);
+      return finite(value) ? stringify(value) : inspect(value);
     case 'object':
       if (types.isUint8Array(value))
         return BufferFrom(value.buffer, value.byteOffset, value.byteLength).toString('base64');
@@ -71,7 +71,7 @@ function keep(key, value) {
     case 'symbol':
       throw lossy;
     case 'number':
-      if (!isFinite(value)) throw lossy;
+      if (!finite(value)) throw lossy;
       break;
     case 'object':
       if (value === null) break;
@@ -122,7 +122,11 @@ export function describe(thrown) {
   if (!types.isNativeError(thrown) && !isErrorLike(thrown)) {
     const message = typeof thrown === 'string' ? thrown : shown(thrown);
     const text = `Uncaught ${typeof thrown === 'string' ? inspect(thrown, INSPECT) : message}`;
-    return { name: className(thrown), message: cut(message, TEXT_LIMIT).text, text: cut(text, TEXT_LIMIT).text };
+    return {
+      name: className(thrown),
+      message: cut(message, TEXT_LIMIT).text,
+      text: cut(text, TEXT_LIMIT).text,
+    };
   }
   const name = field(thrown, 'name') || 'Error';
   const message = field(thrown, 'message');

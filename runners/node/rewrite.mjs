@@ -92,9 +92,7 @@ export function rewrite(code, builtins, kept) {
     WAIT,
     found.returns.length ? '__cell:{' : '{',
     functions.length ? `let ${functions};{` : '',
-    borrowed.length
-      ? `let ${borrowed.map((name) => `${name}=__pb.kept("${name}")`)};`
-      : '',
+    borrowed.length ? `let ${borrowed.map((name) => `${name}=__pb.kept("${name}")`)};` : '',
     published.length
       ? `__pb.publish([${published.map((name) => `["${name}",()=>${name},__v=>${name}=__v]`)}]);`
       : '',
@@ -283,8 +281,7 @@ function collectImports(program, code, edits) {
       edits.push({ start: node.start, end: node.start + 6, text: '__pb.load' });
     if (node.type === 'MetaProperty' && node.meta.name === 'import')
       edits.push({ start: node.start, end: node.end, text: '__pb.meta' });
-    const inPage =
-      node.type === 'CallExpression' && IN_PAGE.has(node.callee.property?.name ?? '');
+    const inPage = node.type === 'CallExpression' && IN_PAGE.has(node.callee.property?.name ?? '');
     for (const key in node) {
       if (inPage && key === 'arguments')
         visit(node.arguments.filter((/** @type {any} */ one) => !one.type.includes('Function')));

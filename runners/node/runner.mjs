@@ -10,8 +10,8 @@
  * changes built-ins does not reach the parts that read and write frames.
  */
 import { closeSync, openSync } from 'node:fs';
-import { Worker } from 'node:worker_threads';
 import { types } from 'node:util';
+import { Worker } from 'node:worker_threads';
 import { bindPage, connect, currentTarget } from './browser.mjs';
 import { load, meta, require } from './modules.mjs';
 import { describe, present } from './present.mjs';
@@ -19,8 +19,12 @@ import { installProxy } from './proxy.mjs';
 import { installOutput, writeAll } from './stdio.mjs';
 
 const realm = globalThis;
-const { setImmediate, process, Promise, Error, Number } = realm;
+const { setImmediate, process } = realm;
 const { defineProperty, getOwnPropertyDescriptor, freeze, keys } = Object;
+// User code may put anything in the place of these names.
+const Future = Promise;
+const Failure = Error;
+const toNumber = Number;
 const exit = process.exit.bind(process);
 /** More failures of one execution are not told. */
 const FAILURE_LIMIT = 10;
@@ -103,7 +107,7 @@ const forWorker = freeze({
     for (let i = 0; i < vars.length; i += 1) declareVar(vars[i]);
     const waiting = bindPage(target);
     // This may interrupt other code, of Playwright or a callback: the user's code then starts after it.
-    forCode.wait = waiting ?? (isInterrupting() ? new Promise((go) => setImmediate(go)) : undefined);
+    forCode.wait = waiting ?? (isInterrupting() ? new Future((go) => setImmediate(go)) : undefined);
     return waiting;
   },
   /**
@@ -125,7 +129,7 @@ const forWorker = freeze({
       }
     }
     // Rejections are told after the microtasks: let those of the last statement arrive.
-    await new Promise((go) => setImmediate(go));
+    await new Future((go) => setImmediate(go));
     for (let i = 0; failures && i < failures.length; i += 1) {
       failed = true;
       if (failures[i] !== errors[0]) errors[errors.length] = failures[i];
@@ -143,7 +147,7 @@ const forWorker = freeze({
     for (let i = 0; i < errors.length; i += 1) described[i] = describe(errors[i]);
     const { text, truncated } = present(failed ? undefined : value, limit);
     return {
-      exit_code: failed ? 1 : Number(code ?? 0) & 255,
+      exit_code: failed ? 1 : toNumber(code ?? 0) & 255,
       result: text,
       result_truncated: truncated,
       errors: described,
@@ -168,20 +172,20 @@ function declareVar(name) {
 
 /** Whether other JavaScript runs below this call. */
 function isInterrupting() {
-  const limit = Error.stackTraceLimit;
-  const prepare = Error.prepareStackTrace;
+  const limit = Failure.stackTraceLimit;
+  const prepare = Failure.prepareStackTrace;
   /** @type {{stack?: any}} */
   const here = {};
   try {
-    Error.stackTraceLimit = 4;
-    Error.prepareStackTrace = (_, frames) => frames.length;
-    Error.captureStackTrace(here, forWorker.begin);
+    Failure.stackTraceLimit = 4;
+    Failure.prepareStackTrace = (_, frames) => frames.length;
+    Failure.captureStackTrace(here, forWorker.begin);
     return here.stack > 1;
   } catch {
     return false;
   } finally {
-    Error.prepareStackTrace = prepare;
-    Error.stackTraceLimit = limit;
+    Failure.prepareStackTrace = prepare;
+    Failure.stackTraceLimit = limit;
   }
 }
 

@@ -65,6 +65,10 @@ export function installOutput() {
     ['stderr', 2],
   ])) {
     const value = new SyncOutput(fd);
-    Object.defineProperty(process, name, { get: () => value, enumerable: true, configurable: true });
+    Object.defineProperty(process, name, {
+      get: () => value,
+      enumerable: true,
+      configurable: true,
+    });
   }
 }
