@@ -6,8 +6,9 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
-BIOME := tests/tools/node_modules/.bin/biome
-BUF := tests/tools/node_modules/.bin/buf
+# By platform, so looked up when used: the set-up may only just have put them there.
+BIOME = $(firstword $(wildcard tests/tools/node_modules/@biomejs/cli-linux-*/biome))
+BUF = $(firstword $(wildcard tests/tools/node_modules/@bufbuild/buf-linux-*/bin/buf))
 PYRIGHT := tests/tools/node_modules/.bin/pyright
 RUFF := tests/tools/.venv/bin/ruff
 
@@ -34,7 +35,7 @@ check: setup-dev ## Formatting, lints, proto lint
 	$(BIOME) ci --colors=off .
 	$(RUFF) check --quiet runners/python
 	$(RUFF) format --check --quiet runners/python
-	$(PYRIGHT) --warnings
+	$(PYRIGHT) --project runners/python --warnings
 	shellcheck $(SCRIPTS)
 	shfmt -d $(SCRIPTS)
 	$(BUF) lint proto
