@@ -15,9 +15,9 @@ RUFF := tests/tools/.venv/bin/ruff
 # Where Node is when the machine's own was too old; see sandbox-images/setup.sh.
 export PATH := $(PATH):/usr/local/bin
 
-# Shell scripts, by name or by first line.
-SCRIPTS = $(shell git ls-files --cached --others --exclude-standard | while read -r file; do \
-	[ -f "$$file" ] && head -n1 "$$file" | tr -d '\0' | grep -qE '^\#!.*\b(ba)?sh\b' && echo "$$file"; done)
+# Shell scripts, by name or by a line that starts bash.
+SCRIPTS = $(sort $(shell git ls-files --cached --others --exclude-standard '*.sh' '*.bash') \
+	$(shell git grep --untracked -lE '^#!(/usr)?/bin/(env )?(ba)?sh' -- ':!*.rs' ':!*.md' ':!*.js*'))
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
