@@ -259,7 +259,7 @@ mod tests {
             (
                 S::SessionEnded {
                     id: session,
-                    detail: "x".into(),
+                    source: std::sync::Arc::new(crate::runner::Error::Cancelled),
                 }
                 .into(),
                 Code::FailedPrecondition,
@@ -279,7 +279,7 @@ mod tests {
             (
                 S::Runner {
                     language: Language::Bash,
-                    detail: "x".into(),
+                    source: std::sync::Arc::new(crate::runner::Error::Cancelled),
                 }
                 .into(),
                 Code::Internal,
