@@ -259,7 +259,7 @@ mod tests {
             (
                 S::SessionEnded {
                     id: session,
-                    source: std::sync::Arc::new(crate::runner::Error::Cancelled),
+                    detail: "x".into(),
                 }
                 .into(),
                 Code::FailedPrecondition,
