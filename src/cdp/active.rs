@@ -75,9 +75,16 @@ impl Hub {
         let mut page = self.active_page();
         let params = json!({ "targetId": page.target_id });
         let answer = self.call(None, METHOD, Some(params)).await?;
-        let answer: Value = serde_json::from_slice(&answer)
-            .map_err(|source| Error::Response { method: METHOD.into(), source })?;
-        let text = |key: &str| answer["targetInfo"][key].as_str().unwrap_or_default().to_owned();
+        let answer: Value = serde_json::from_slice(&answer).map_err(|source| Error::Response {
+            method: METHOD.into(),
+            source,
+        })?;
+        let text = |key: &str| {
+            answer["targetInfo"][key]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        };
         (page.url, page.title) = (text("url"), text("title"));
         Ok(page)
     }

@@ -484,7 +484,12 @@ impl Driver {
             _slot: None,
         };
         let params = payload(&json!({ "targetId": target }));
-        self.forward("Target.getTargetInfo".to_owned(), Some(params), pending, None);
+        self.forward(
+            "Target.getTargetInfo".to_owned(),
+            Some(params),
+            pending,
+            None,
+        );
     }
 
     fn detach(&mut self, session: String) {

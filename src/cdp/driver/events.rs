@@ -214,9 +214,14 @@ impl Driver {
         if info.r#type != "page" || info.subtype.is_some_and(|subtype| !subtype.is_empty()) {
             return;
         }
+        // A page that has loaded nothing yet is blank.
+        let url = match info.url.as_str() {
+            "" => "about:blank".to_owned(),
+            _ => info.url,
+        };
         let page = Page {
             target_id: info.target_id,
-            url: info.url,
+            url,
             title: info.title,
         };
         let events = self
@@ -233,7 +238,12 @@ impl Driver {
     pub(super) fn described(&mut self, result: &[u8]) {
         if let Ok(told) = serde_json::from_slice::<Told>(result) {
             // Closed meanwhile: must not come back.
-            let known = self.shared.board().pages.get(&told.target_info.target_id).is_some();
+            let known = self
+                .shared
+                .board()
+                .pages
+                .get(&told.target_info.target_id)
+                .is_some();
             if known {
                 self.seen(told.target_info);
             }
