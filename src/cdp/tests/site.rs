@@ -15,6 +15,9 @@ pub(super) async fn start() -> u16 {
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let service = hyper::service::service_fn(move |request: Request<_>| async move {
+                if request.uri().path() == "/never" {
+                    std::future::pending::<()>().await;
+                }
                 Ok::<_, Infallible>(answer(request.uri().path(), port))
             });
             let http = hyper::server::conn::http1::Builder::new();
