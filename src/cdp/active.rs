@@ -75,9 +75,16 @@ impl Hub {
         let mut page = self.active_page();
         let params = json!({ "targetId": page.target_id });
         let answer = self.call(None, METHOD, Some(params)).await?;
-        let answer: Value = serde_json::from_slice(&answer)
-            .map_err(|source| Error::Response { method: METHOD.into(), source })?;
-        let text = |key: &str| answer["targetInfo"][key].as_str().unwrap_or_default().to_owned();
+        let answer: Value = serde_json::from_slice(&answer).map_err(|source| Error::Response {
+            method: METHOD.into(),
+            source,
+        })?;
+        let text = |key: &str| {
+            answer["targetInfo"][key]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        };
         (page.url, page.title) = (text("url"), text("title"));
         Ok(page)
     }
@@ -146,11 +153,19 @@ impl Hub {
         tracing::info!("the active page {why}: replaced by a blank one");
         let blank = self.open_blank().await?;
         let params = json!({ "targetId": stuck.page.target_id });
-        let closing = self.call(None, "Target.closeTarget", Some(params));
+        let target = &stuck.page.target_id;
+        // Answered at once, closed later: until then it would hold up clients that connect.
+        let closing = async {
+            match self.call(None, "Target.closeTarget", Some(params)).await {
+                // It may have closed by itself.
+                Ok(_) | Err(Error::Refused { .. }) => {}
+                Err(error) => return Err(error),
+            }
+            self.wait_for(|| self.0.board().pages.get(target).is_none().then_some(()))
+                .await
+        };
         match timeout(CLOSE_LIMIT, closing).await {
-            // It may have closed by itself.
-            Ok(Ok(_) | Err(Error::Refused { .. })) => {}
-            Ok(Err(error)) => return Err(error),
+            Ok(outcome) => outcome?,
             Err(_) => tracing::warn!("a stuck page has not closed in time"),
         }
         Ok((blank, true))

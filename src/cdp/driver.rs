@@ -1,8 +1,9 @@
 //! The driver: the one task that owns the hub's state. It never waits for the browser or for a
 //! client: what cannot be queued is refused, and a client whose queue is full is disconnected.
 //!
-//! Here: the state and the coming and going of clients; requests and answers are in
-//! `driver/requests.rs`, events in `driver/events.rs`.
+//! Here: the state, the loop and its clock. Clients come and go in `driver/clients.rs`; requests and
+//! answers are in `driver/requests.rs`, events in `driver/events.rs`, downloads in
+//! `driver/downloads.rs`.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
@@ -23,6 +24,8 @@ use super::queue::Queue;
 use super::{ClientKind, Error};
 use crate::id::ClientId;
 
+mod clients;
+mod downloads;
 mod events;
 mod requests;
 
@@ -30,8 +33,6 @@ mod requests;
 const LAST_ID: i64 = i32::MAX as i64;
 /// Sessions of one client; one that has more is disconnected.
 const MAX_SESSIONS: usize = 4096;
-/// Bytes queued for all clients together, as a multiple of one client's bound.
-const TOTAL_QUEUES: usize = 2;
 
 /// The JSON text of a CDP error object.
 #[derive(Debug)]
@@ -371,109 +372,6 @@ impl Driver {
         self.release_held();
     }
 
-    fn connect(
-        &mut self,
-        kind: ClientKind,
-        root: Root,
-        queue: Queue,
-        ended: CancellationToken,
-        reply: oneshot::Sender<Result<ClientId, Error>>,
-    ) {
-        let limit = self.shared.config.max_clients;
-        if self.clients.len() + self.connecting >= limit {
-            // The caller may have given up; it then needs no answer.
-            let _ = reply.send(Err(Error::TooManyClients { limit }));
-            return;
-        }
-        let (method, params, target) = match root {
-            Root::Browser => ("Target.attachToBrowserTarget", None, None),
-            Root::Page(target) => {
-                if self.shared.board().pages.get(&target).is_none() {
-                    let _ = reply.send(Err(Error::NoPage { target_id: target }));
-                    return;
-                }
-                let params = payload(&json!({ "targetId": target, "flatten": true }));
-                ("Target.attachToTarget", Some(params), Some(target))
-            }
-        };
-        self.connecting += 1;
-        let connecting = Box::new(Connecting {
-            kind,
-            target,
-            queue,
-            ended,
-            reply,
-        });
-        let pending = Pending {
-            client: None,
-            session: None,
-            reply: Reply::Nobody,
-            then: Then::Connect(connecting),
-            _slot: None,
-        };
-        self.forward(method.to_owned(), params, pending, None);
-    }
-
-    /// The browser has made a root session for a client.
-    fn connected(&mut self, connecting: Connecting, outcome: &Answer) {
-        self.connecting -= 1;
-        let Some(root) = outcome.as_ref().ok().and_then(|result| session_id(result)) else {
-            let answer = match connecting.target {
-                Some(target_id) => Err(Error::NoPage { target_id }),
-                None => Err(Error::Closed),
-            };
-            let _ = connecting.reply.send(answer);
-            return;
-        };
-        self.last_client += 1;
-        let id = ClientId(self.last_client);
-        if connecting.reply.send(Ok(id)).is_err() {
-            // Given up meanwhile.
-            self.detach(root);
-            return;
-        }
-        tracing::debug!(client_id = %id, kind = connecting.kind.name(), "client connected");
-        let target = connecting.target.unwrap_or_default();
-        let session = Session {
-            owner: Some(id),
-            target,
-            parent: None,
-            paused: false,
-        };
-        self.sessions.insert(root.clone(), session);
-        let member = Member {
-            kind: connecting.kind,
-            root,
-            queue: connecting.queue,
-            ended: connecting.ended,
-            wishes: Wishes::default(),
-            sessions: 0,
-            arriving: None,
-        };
-        self.clients.insert(id, member);
-    }
-
-    /// Ends a client: Chromium drops what its sessions held (pauses, interception, emulation,
-    /// traces, contexts to be disposed of) when its root session is detached.
-    fn disconnect(&mut self, client: ClientId) {
-        let Some(member) = self.clients.remove(&client) else {
-            return;
-        };
-        tracing::debug!(client_id = %client, "client disconnected");
-        member.ended.cancel();
-        self.pending
-            .retain(|_, pending| pending.client != Some(client));
-        let dialogs = &mut self.dialogs;
-        self.sessions.retain(|id, session| {
-            let stays = session.owner != Some(client);
-            if !stays {
-                dialogs.forget(id);
-            }
-            stays
-        });
-        self.detach(member.root);
-    }
-
     /// Has a page described anew: Chromium does not tell of every change of a title.
     fn look(&mut self, target: &str) {
         let pending = Pending {
@@ -484,12 +382,12 @@ impl Driver {
             _slot: None,
         };
         let params = payload(&json!({ "targetId": target }));
-        self.forward("Target.getTargetInfo".to_owned(), Some(params), pending, None);
-    }
-
-    fn detach(&mut self, session: String) {
-        let params = payload(&json!({ "sessionId": session }));
-        self.own(None, "Target.detachFromTarget", Some(params));
+        self.forward(
+            "Target.getTargetInfo".to_owned(),
+            Some(params),
+            pending,
+            None,
+        );
     }
 
     /// A request of the hub's own that nobody waits for.
@@ -502,49 +400,6 @@ impl Driver {
             _slot: None,
         };
         self.forward(method.to_owned(), params, pending, None);
-    }
-
-    /// Queues a message for a client; disconnects it, or the client furthest behind, when there
-    /// is no room.
-    fn deliver(&mut self, client: ClientId, message: Message) {
-        let Some(member) = self.clients.get(&client) else {
-            return;
-        };
-        let large = message.size() > 1 << 20;
-        if member.queue.push(message).is_err() {
-            tracing::warn!(
-                client_id = %client, queued_bytes = member.queue.bytes(),
-                "client disconnected: it does not read what it is sent"
-            );
-            self.disconnect(client);
-            return;
-        }
-        if !large {
-            return;
-        }
-        let total: usize = self
-            .clients
-            .values()
-            .map(|member| member.queue.bytes())
-            .sum();
-        let limit = self.shared.config.client_queue.as_usize() * TOTAL_QUEUES;
-        let fullest = self
-            .clients
-            .iter()
-            .max_by_key(|(_, member)| member.queue.bytes());
-        // One that has nothing but its newest answer is not behind.
-        if let Some((&id, _)) = fullest
-            && total > limit
-            && self
-                .clients
-                .values()
-                .filter(|member| member.queue.bytes() > 0)
-                .count()
-                > 1
-        {
-            tracing::warn!(client_id = %id, queued_bytes = total, "client disconnected: too much is queued for all clients");
-            self.disconnect(id);
-        }
     }
 }
 

@@ -136,9 +136,8 @@ impl Hub {
                 return;
             };
             let serving = hub.serve_stream(stream, read, kind, root);
-            match until.run_until_cancelled(serving).await {
-                Some(Err(error)) => tracing::debug!(%error, "a CDP client was not connected"),
-                Some(Ok(())) | None => {}
+            if let Some(Err(error)) = until.run_until_cancelled(serving).await {
+                tracing::debug!(%error, "a CDP client was not connected");
             }
         });
         let mut response = Response::new(Full::default());

@@ -16,7 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Message as Frame, Utf8Bytes};
 use tokio_util::sync::PollSemaphore;
 
@@ -71,10 +72,22 @@ impl Hub {
             large,
             limit: None,
         };
-        let socket =
+        let mut socket =
             WebSocketStream::from_partially_read(gate, read.into(), Role::Server, Some(config))
                 .await;
-        let connected = self.connect(kind, root).await?;
+        let connected = match self.connect(kind, root).await {
+            Ok(connected) => connected,
+            Err(error) => {
+                let reason = error.to_string().into();
+                let frame = CloseFrame {
+                    code: CloseCode::Again,
+                    reason,
+                };
+                // The peer may be gone already.
+                let _ = socket.close(Some(frame)).await;
+                return Err(error);
+            }
+        };
         talk(socket, &state, connected).await;
         Ok(())
     }

@@ -248,7 +248,7 @@ impl Driver {
         let mut targets: Vec<(&RawValue, bool)> = list
             .target_infos
             .into_iter()
-            .map(|raw| (raw, !target_id(raw).is_some_and(|id| id == active)))
+            .map(|raw| (raw, target_id(raw).is_none_or(|id| id != active)))
             .collect();
         targets.sort_by_key(|(_, later)| *later);
         let texts: Vec<&str> = targets.iter().map(|(raw, _)| raw.get()).collect();

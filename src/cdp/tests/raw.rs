@@ -23,13 +23,20 @@ impl Raw {
     pub(super) async fn connect(url: &str) -> Self {
         let address = url.trim_start_matches("ws://").split('/').next().unwrap();
         let stream = TcpStream::connect(address).await.unwrap();
-        let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
+        let config = WebSocketConfig::default()
+            .max_message_size(None)
+            .max_frame_size(None);
         let connected = client_async_with_config(url, stream, Some(config)).await;
-        Self { socket: connected.unwrap().0, last_id: 0, events: Vec::new() }
+        Self {
+            socket: connected.unwrap().0,
+            last_id: 0,
+            events: Vec::new(),
+        }
     }
 
     pub(super) async fn send(&mut self, message: &Value) {
-        self.socket.send(Message::text(message.to_string())).await.unwrap();
+        // A hub that has disconnected this client shows when it is read.
+        let _ = self.socket.send(Message::text(message.to_string())).await;
     }
 
     /// Sends a request and leaves its answer to be read.
@@ -81,7 +88,11 @@ impl Raw {
 
     /// The next event of a method, from among those already read too.
     pub(super) async fn event(&mut self, method: &str) -> Value {
-        if let Some(at) = self.events.iter().position(|event| event["method"] == method) {
+        if let Some(at) = self
+            .events
+            .iter()
+            .position(|event| event["method"] == method)
+        {
             return self.events.remove(at);
         }
         loop {
@@ -95,7 +106,9 @@ impl Raw {
 
     /// Whether such an event has been read, or comes within a while.
     pub(super) async fn sees(&mut self, method: &str) -> bool {
-        tokio::time::timeout(Duration::from_millis(400), self.event(method)).await.is_ok()
+        tokio::time::timeout(Duration::from_millis(400), self.event(method))
+            .await
+            .is_ok()
     }
 
     /// Attaches to the first page.
@@ -104,20 +117,28 @@ impl Raw {
         let infos = targets["targetInfos"].as_array().unwrap();
         let page = infos.iter().find(|info| info["type"] == "page").unwrap();
         let params = json!({ "targetId": page["targetId"], "flatten": true });
-        let attached = self.call("", "Target.attachToTarget", params).await.unwrap();
+        let attached = self
+            .call("", "Target.attachToTarget", params)
+            .await
+            .unwrap();
         attached["sessionId"].as_str().unwrap().to_owned()
     }
 
     pub(super) async fn evaluate(&mut self, session: &str, expression: &str) -> Value {
         let params =
             json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
-        let answer = self.call(session, "Runtime.evaluate", params).await.unwrap();
+        let answer = self
+            .call(session, "Runtime.evaluate", params)
+            .await
+            .unwrap();
         answer["result"]["value"].clone()
     }
 
     pub(super) async fn navigate(&mut self, session: &str, url: &str) {
         self.call(session, "Page.enable", json!({})).await.unwrap();
-        self.call(session, "Page.navigate", json!({ "url": url })).await.unwrap();
+        self.call(session, "Page.navigate", json!({ "url": url }))
+            .await
+            .unwrap();
         self.event("Page.loadEventFired").await;
     }
 }

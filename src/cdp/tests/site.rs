@@ -15,6 +15,9 @@ pub(super) async fn start() -> u16 {
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let service = hyper::service::service_fn(move |request: Request<_>| async move {
+                if request.uri().path() == "/never" {
+                    std::future::pending::<()>().await;
+                }
                 Ok::<_, Infallible>(answer(request.uri().path(), port))
             });
             let http = hyper::server::conn::http1::Builder::new();
@@ -38,21 +41,31 @@ fn answer(path: &str, port: u16) -> Response<Full<bytes::Bytes>> {
             "text/html",
             format!("<title>frame</title><iframe src=http://localhost:{port}/inner></iframe>"),
         ),
-        "/inner" => ("text/html", "<title>inner</title><p id=p>inner text</p>".to_owned()),
+        "/inner" => (
+            "text/html",
+            "<title>inner</title><p id=p>inner text</p>".to_owned(),
+        ),
         "/worker" => (
             "text/html",
             "<title>worker</title><script>w=new Worker('/worker.js')</script>".to_owned(),
         ),
-        "/worker.js" => ("text/javascript", "onmessage=e=>postMessage(e.data+1)".to_owned()),
+        "/worker.js" => (
+            "text/javascript",
+            "onmessage=e=>postMessage(e.data+1)".to_owned(),
+        ),
         "/file" => ("application/octet-stream", "content ".repeat(10_000)),
-        "/alert" => ("text/html", "<title>alert</title><script>alert('hello')</script>".to_owned()),
+        "/alert" => (
+            "text/html",
+            "<title>alert</title><script>alert('hello')</script>".to_owned(),
+        ),
         _ => ("text/plain", String::new()),
     };
     let response = Response::builder().header(CONTENT_TYPE, kind);
     let response = match path {
-        "/file" => {
-            response.header(CONTENT_DISPOSITION, "attachment; filename=\"the report.txt\"")
-        }
+        "/file" => response.header(
+            CONTENT_DISPOSITION,
+            "attachment; filename=\"the report.txt\"",
+        ),
         _ => response,
     };
     response.body(Full::from(body)).unwrap()
