@@ -55,6 +55,7 @@ pub(super) enum FileOperation {
     Create(PathBuf),
     Rename { from: PathBuf, to: PathBuf },
     CreateDirs(PathBuf),
+    Remove(PathBuf),
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -82,7 +82,8 @@ impl Space {
     }
 }
 
-/// The scratch as seen from outside; paths as inside, below `/tmp` or `/workspace`. Everything is
+/// The scratch as seen from outside; paths as inside, below `/tmp`, `/workspace` or
+/// `/run/agent-browser`. Everything is
 /// done by the spawner as the session's own user, never following a link. Cheap to clone; fails
 /// once the space is closed.
 #[derive(Clone, Debug)]
@@ -134,6 +135,16 @@ impl Scratch {
             to: to.to_owned(),
         };
         self.file(operation).await.map(drop)
+    }
+
+    /// Removes a file, socket or link itself; not a directory.
+    ///
+    /// # Errors
+    /// As [`Scratch::open`]; ENOENT when there is none.
+    pub async fn remove(&self, path: &Path) -> Result<(), Error> {
+        self.file(FileOperation::Remove(path.to_owned()))
+            .await
+            .map(drop)
     }
 
     /// Makes a directory, and those above it, readable and writable by the session's uid only.

@@ -4,6 +4,7 @@
 //! that untrusted code can change, and resolved by the kernel without leaving the scratch or
 //! following a link. Only regular files are handed out.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
@@ -11,7 +12,7 @@ use std::path::{Component, Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, renameat};
 use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
-use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, setfsgid, setfsuid, unlinkat};
 
 use super::super::error::StepError;
 use super::super::image::ScratchDir;
@@ -39,6 +40,7 @@ pub(super) fn run(scratch: &OwnedFd, operation: &FileOperation) -> Result<Option
             open_file(scratch, path, flags).map(Some)
         }
         FileOperation::Rename { from, to } => rename(scratch, from, to).map(|()| None),
+        FileOperation::Remove(path) => remove(scratch, path).map(|()| None),
         FileOperation::CreateDirs(path) => create_dirs(scratch, &relative(path)?).map(|()| None),
     }
 }
@@ -47,22 +49,18 @@ fn failed(path: &Path) -> impl FnOnce(Errno) -> StepError + '_ {
     move |errno| StepError::new("scratch-file", errno, path.display().to_string())
 }
 
-/// `/tmp/x` as `tmp/x`: plain, and below a part of the scratch that runners see.
+/// `/tmp/x` as `tmp/x`, the path below the scratch's own root: plain, and in one of its parts.
 fn relative(path: &Path) -> Result<PathBuf, StepError> {
-    let mut parts = path.components();
-    let plain = parts.next() == Some(Component::RootDir)
-        && parts.clone().count() <= MAX_DEPTH
-        && parts
-            .clone()
+    let plain = path.components().count() <= MAX_DEPTH
+        && path
+            .components()
+            .skip(1)
             .all(|part| matches!(part, Component::Normal(_)));
-    let top = parts.clone().next().map(|part| part.as_os_str());
-    let known = [ScratchDir::Tmp, ScratchDir::Workspace]
+    ScratchDir::ALL
         .iter()
-        .any(|dir| top == Some(dir.name().as_ref()));
-    if !plain || !known {
-        return Err(failed(path)(Errno::EINVAL));
-    }
-    Ok(parts.collect())
+        .filter(|_| plain)
+        .find_map(|dir| Some(Path::new(dir.name()).join(path.strip_prefix(dir.inside()).ok()?)))
+        .ok_or_else(|| failed(path)(Errno::EINVAL))
 }
 
 fn beneath(scratch: &OwnedFd, path: &Path, flags: OFlag) -> Result<OwnedFd, Errno> {
@@ -120,18 +118,31 @@ fn create_parents(scratch: &OwnedFd, path: &Path) -> Result<(), StepError> {
     }
 }
 
+/// The directory a path lies in, open, and its last component.
+fn parent(scratch: &OwnedFd, path: &Path) -> Result<(OwnedFd, OsString), StepError> {
+    let inside = relative(path)?;
+    let (Some(dir), Some(name)) = (inside.parent(), inside.file_name()) else {
+        return Err(failed(path)(Errno::EINVAL));
+    };
+    if dir == Path::new("") {
+        return Err(failed(path)(Errno::EINVAL)); // a part of the scratch itself
+    }
+    Ok((
+        open_dir(scratch, dir).map_err(failed(path))?,
+        name.to_owned(),
+    ))
+}
+
 fn rename(scratch: &OwnedFd, from: &Path, to: &Path) -> Result<(), StepError> {
     create_parents(scratch, to)?;
     drop(open_file(scratch, from, OFlag::O_RDONLY)?);
-    let parent = |path: &Path| {
-        let inside = relative(path)?;
-        let dir = open_dir(scratch, inside.parent().unwrap_or(Path::new(".")));
-        Ok((
-            dir.map_err(failed(path))?,
-            inside.file_name().unwrap_or_default().to_owned(),
-        ))
-    };
-    let (from_dir, from_name) = parent(from)?;
-    let (to_dir, to_name) = parent(to)?;
+    let (from_dir, from_name) = parent(scratch, from)?;
+    let (to_dir, to_name) = parent(scratch, to)?;
     renameat(from_dir.as_fd(), &*from_name, to_dir.as_fd(), &*to_name).map_err(failed(to))
+}
+
+/// Removes a name, whatever it stands for but a directory; never follows it.
+fn remove(scratch: &OwnedFd, path: &Path) -> Result<(), StepError> {
+    let (dir, name) = parent(scratch, path)?;
+    unlinkat(&dir, &*name, UnlinkatFlags::NoRemoveDir).map_err(failed(path))
 }

@@ -593,6 +593,26 @@ async fn the_scratch_is_reached_from_outside_without_following_links() {
             .is_err()
     );
     assert!(scratch.create(Path::new("/tmp/up/x")).await.is_err());
+    scratch.remove(Path::new("/tmp/link")).await.unwrap();
+    assert!(scratch.remove(Path::new("/tmp/dir")).await.is_err());
+    assert!(scratch.remove(Path::new("/tmp")).await.is_err());
+    let service = Path::new("/run/agent-browser/config");
+    scratch
+        .create(service)
+        .await
+        .unwrap()
+        .write_all(b"x")
+        .unwrap();
+    assert_eq!(
+        world
+            .output("cat /run/agent-browser/config; ls -A /tmp")
+            .await,
+        "xa\ndir\nfifo\nout\nup\n"
+    );
+    assert_eq!(
+        world.error("touch /run/agent-browser/y").await,
+        "Read-only file system"
+    );
     world.end().await;
 }
 
