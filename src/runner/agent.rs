@@ -21,15 +21,25 @@ const PROGRAM: &str =
     "/opt/pagebox/runners/node/node_modules/agent-browser/bin/agent-browser-linux-x64";
 
 /// The session's service, started with the first bash.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct AgentService {
+    /// What it connects to the hub with.
+    token: String,
     running: Mutex<Option<Running>>,
+}
+
+impl Default for AgentService {
+    fn default() -> Self {
+        Self {
+            token: Uuid::new_v4().simple().to_string(),
+            running: Mutex::default(),
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Running {
     sandbox: Sandbox,
-    token: String,
     /// Empties its output until dropped.
     output: tokio::task::JoinHandle<()>,
 }
@@ -43,11 +53,15 @@ impl AgentService {
                 return Ok(());
             }
             debug!("agent-browser's service ended; starting it again");
-            env.hub.forget_token(&service.token);
+            env.hub.forget_token(&self.token);
             service.output.abort();
         }
-        *running = Some(start(env).await?);
+        *running = Some(start(env, &self.token).await?);
         Ok(())
+    }
+
+    pub(super) fn token(&self) -> &str {
+        &self.token
     }
 
     /// Ends it.
@@ -60,9 +74,8 @@ impl AgentService {
     }
 }
 
-async fn start(env: &ContextEnv) -> Result<Running, Error> {
-    let token = Uuid::new_v4().simple().to_string();
-    let cdp_url = language::cdp_url(&token);
+async fn start(env: &ContextEnv, token: &str) -> Result<Running, Error> {
+    let cdp_url = language::cdp_url(token);
     let variables = [
         ("HOME", "/home/agent"),
         ("PATH", "/usr/bin"),
@@ -102,9 +115,5 @@ async fn start(env: &ContextEnv) -> Result<Running, Error> {
             }
         }
     });
-    Ok(Running {
-        sandbox,
-        token,
-        output,
-    })
+    Ok(Running { sandbox, output })
 }

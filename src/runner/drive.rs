@@ -165,7 +165,10 @@ pub(super) async fn run(
     live.sandbox.reset_peak();
     let start_time = SystemTime::now();
     let began = Instant::now();
-    env.hub.execution_started(&live.token);
+    let tokens = tokens(live, env, language);
+    for token in &tokens {
+        env.hub.execution_started(token);
+    }
     let _ = started.send(Ok(Started { time: start_time }));
     let mut watch = Watch {
         stdout: BoundedOutput::new(options.output_limits.stdout),
@@ -195,7 +198,9 @@ pub(super) async fn run(
     let end_time = SystemTime::now();
     let duration = began.elapsed();
     let usage = watch.settle(live, env, &events).await;
-    env.hub.execution_ended(&live.token);
+    for token in &tokens {
+        env.hub.execution_ended(token);
+    }
 
     watch.ending.oom_killed = usage.oom_kills > before.oom_kills;
     let claimed = watch.finished.take();
@@ -235,6 +240,15 @@ pub(super) async fn run(
         .send(ExecutionEvent::Finished(Box::new(report)))
         .await;
     watch.alive
+}
+
+/// The hub's clients that an execution of this runner speaks through.
+fn tokens(live: &Live, env: &ContextEnv, language: Language) -> Vec<String> {
+    let mut tokens = vec![live.token.clone()];
+    if language == Language::Bash {
+        tokens.push(env.agent.token().to_owned());
+    }
+    tokens
 }
 
 /// What is seen while an execution runs.

@@ -41,7 +41,7 @@ pub(super) fn env(language: Language, cdp_url: &str) -> Vec<(String, String)> {
     let proxy = format!("http://127.0.0.1:{PROXY_PORT}");
     let local = "localhost,127.0.0.1,::1";
     let mut env = vec![
-        ("PATH", "/usr/local/bin:/usr/bin:/bin"),
+        ("PATH", path(language)),
         ("HOME", WORKSPACE),
         ("USER", "pagebox"),
         ("LANG", "C.UTF-8"),
@@ -65,6 +65,13 @@ pub(super) fn env(language: Language, cdp_url: &str) -> Vec<(String, String)> {
     env.into_iter()
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect()
+}
+
+fn path(language: Language) -> &'static str {
+    match language {
+        Language::Node | Language::Python => "/usr/local/bin:/usr/bin:/bin",
+        Language::Bash => "/opt/pagebox/runners/bash/bin:/usr/local/bin:/usr/bin:/bin",
+    }
 }
 
 /// The CDP endpoint as a client with this token reaches it from inside.

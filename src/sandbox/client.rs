@@ -7,10 +7,9 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::process::Child;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,14 +18,18 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::id::{SandboxId, SpaceId};
+use crate::id::SandboxId;
 
 use super::error::{Error, StepError};
 use super::process::SpawnerProcess;
-use super::spec::{Control, Exit, ExitStatus, HostReport, SandboxSpec, SpaceSpec, Usage};
+use super::spec::{Control, Exit, ExitStatus, HostReport, SpaceSpec, Usage};
 use super::sys;
 use super::usage::Counters;
-use super::wire::{self, Command, FileOperation, Message, Reply, Request};
+use super::wire::{self, Command, Message, Reply, Request};
+
+mod handle;
+
+pub use self::handle::{ControlEnd, Sandbox, Scratch, Space};
 
 /// Handle on the spawner; cheap to clone.
 #[derive(Clone, Debug)]
@@ -353,225 +356,5 @@ fn answer(
         (kind, reply) => Err(Error::Protocol(format!(
             "{reply:?} as the reply to {kind:?}"
         ))),
-    }
-}
-
-/// A session's ground: uid, scratch, two network namespaces, a cgroup.
-#[derive(Debug)]
-pub struct Space {
-    /// In the order of `SpaceSpec::runner_ports`; non-blocking.
-    pub runner_listeners: Vec<TcpListener>,
-    /// In the order of `SpaceSpec::browser_ports`; non-blocking.
-    pub browser_listeners: Vec<TcpListener>,
-    scratch: Scratch,
-    end: EndOnDrop,
-}
-
-impl Space {
-    /// Its number; never used again.
-    pub fn id(&self) -> SpaceId {
-        self.scratch.space
-    }
-
-    /// The session's files.
-    pub fn scratch(&self) -> &Scratch {
-        &self.scratch
-    }
-
-    /// Builds a sandbox and starts its program; returns when execve has succeeded. Cancel safe: a
-    /// dropped call leaves nothing.
-    ///
-    /// # Errors
-    /// A spec that makes no sense, or the step that failed.
-    pub async fn spawn(&self, spec: SandboxSpec) -> Result<Sandbox, Error> {
-        let kind = Kind::Sandbox(spec.control);
-        let command = Command::Spawn(self.id(), spec);
-        match self.end.shared.call(kind, command).await? {
-            Answered::Sandbox(sandbox) => Ok(sandbox),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    /// Opens a socket inside the runners' network namespace, not yet connected, non-blocking.
-    ///
-    /// # Errors
-    /// When the space is gone or no socket can be made.
-    pub async fn runner_socket(&self) -> Result<TcpStream, Error> {
-        match self
-            .end
-            .shared
-            .call(Kind::Fd, Command::RunnerSocket(self.id()))
-            .await?
-        {
-            Answered::Fd(fd) => Ok(TcpStream::from(fd)),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    /// Kills what is left, and returns when processes, mounts, cgroups and namespaces are gone.
-    /// Dropping a space does the same in the background.
-    ///
-    /// # Errors
-    /// When the spawner died, which ends the space too.
-    pub async fn close(mut self) -> Result<(), Error> {
-        match self.end.command.take() {
-            Some(command) => self.end.shared.call(Kind::Done, command).await.map(drop),
-            None => Ok(()),
-        }
-    }
-}
-
-/// The scratch as seen from outside; paths as inside, below `/tmp` or `/workspace`. Everything is
-/// done by the spawner as the session's own user, never following a link. Cheap to clone; fails
-/// once the space is closed.
-#[derive(Clone, Debug)]
-pub struct Scratch {
-    space: SpaceId,
-    shared: Arc<Shared>,
-}
-
-impl Scratch {
-    async fn file(&self, operation: FileOperation) -> Result<Answered, Error> {
-        self.shared
-            .call(Kind::Fd, Command::File(self.space, operation))
-            .await
-    }
-
-    async fn open_with(&self, operation: FileOperation) -> Result<File, Error> {
-        match self.file(operation).await? {
-            Answered::Fd(fd) => Ok(File::from(fd)),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    /// Opens a regular file for reading.
-    ///
-    /// # Errors
-    /// errno of the open; EINVAL for what is not a regular file or not in the scratch; ELOOP for
-    /// a link on the way.
-    pub async fn open(&self, path: &Path) -> Result<File, Error> {
-        self.open_with(FileOperation::Open(path.to_owned())).await
-    }
-
-    /// Makes a new regular file (mode 0600, owned by the session's uid) and opens it for writing;
-    /// missing parent directories are made.
-    ///
-    /// # Errors
-    /// As [`Scratch::open`]; EEXIST when there is something.
-    pub async fn create(&self, path: &Path) -> Result<File, Error> {
-        self.open_with(FileOperation::Create(path.to_owned())).await
-    }
-
-    /// Moves a regular file within the scratch, replacing what is there; missing parent
-    /// directories are made (mode 0700, owned by the session's uid).
-    ///
-    /// # Errors
-    /// As [`Scratch::open`]; EXDEV never: `/tmp` and `/workspace` are one file system here.
-    pub async fn rename(&self, from: &Path, to: &Path) -> Result<(), Error> {
-        let operation = FileOperation::Rename {
-            from: from.to_owned(),
-            to: to.to_owned(),
-        };
-        self.file(operation).await.map(drop)
-    }
-
-    /// Makes a regular file appear at a second path too (hard link); missing parent directories
-    /// are made.
-    ///
-    /// # Errors
-    /// As [`Scratch::open`]; EEXIST when there is something.
-    pub async fn link(&self, from: &Path, to: &Path) -> Result<(), Error> {
-        let operation = FileOperation::Link { from: from.to_owned(), to: to.to_owned() };
-        self.file(operation).await.map(drop)
-    }
-
-    /// Removes a file.
-    ///
-    /// # Errors
-    /// As [`Scratch::open`].
-    pub async fn remove(&self, path: &Path) -> Result<(), Error> {
-        self.file(FileOperation::Remove(path.to_owned())).await.map(drop)
-    }
-
-    /// Makes a directory, and those above it, readable and writable by the session's uid only.
-    ///
-    /// # Errors
-    /// As [`Scratch::open`].
-    pub async fn create_dir_all(&self, path: &Path) -> Result<(), Error> {
-        self.file(FileOperation::CreateDirs(path.to_owned()))
-            .await
-            .map(drop)
-    }
-}
-
-/// The daemon's ends of a sandbox's control fds.
-#[derive(Debug)]
-pub enum ControlEnd {
-    /// There are none.
-    None,
-    /// Non-blocking stream socket.
-    Frames(UnixStream),
-    /// Chromium's debugging pipe; both non-blocking.
-    CdpPipe {
-        /// Writes to its fd 3.
-        to: OwnedFd,
-        /// Reads its fd 4.
-        from: OwnedFd,
-    },
-}
-
-/// A running sandbox. Dropping it kills it.
-#[derive(Debug)]
-pub struct Sandbox {
-    /// Read end of its stdout pipe; non-blocking.
-    pub stdout: Option<OwnedFd>,
-    /// Read end of its stderr pipe; non-blocking.
-    pub stderr: Option<OwnedFd>,
-    /// The other ends of its fds 3 and up.
-    pub control: ControlEnd,
-    id: SandboxId,
-    counters: Counters,
-    exit: watch::Receiver<Option<Exit>>,
-    end: EndOnDrop,
-}
-
-impl Sandbox {
-    /// Its number; never used again.
-    pub fn id(&self) -> SandboxId {
-        self.id
-    }
-
-    /// Starts killing it; idempotent, does not wait.
-    pub fn kill(&self) {
-        if self.exit.borrow().is_none() {
-            self.end.shared.post(Command::Kill(self.id));
-        }
-    }
-
-    /// Waits until nothing of it is left (pid 1 reaped by the spawner). Cancel safe, callable
-    /// by several, also after it ended.
-    pub async fn wait(&self) -> Exit {
-        let mut exit = self.exit.clone();
-        let ended = exit.wait_for(Option::is_some).await;
-        ended.ok().and_then(|exit| *exit).unwrap_or(KILLED)
-    }
-
-    /// Whether nothing of it is left.
-    pub fn has_ended(&self) -> bool {
-        self.exit.borrow().is_some()
-    }
-
-    /// What it used so far; reads counters directly, microseconds, no spawner round trip.
-    pub fn usage(&self) -> Usage {
-        match *self.exit.borrow() {
-            Some(exit) => exit.usage,
-            None => self.counters.read(),
-        }
-    }
-
-    /// Starts a new peak: `usage().peak_memory` then counts from now. Without effect where the
-    /// kernel cannot (cgroup version 2 before Linux 6.12).
-    pub fn reset_peak(&self) {
-        self.counters.reset_peak();
     }
 }

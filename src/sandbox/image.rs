@@ -99,6 +99,8 @@ pub(super) struct ScratchMount {
     pub(super) at: PathBuf,
     #[serde(default)]
     pub(super) exec: bool,
+    #[serde(default)]
+    pub(super) read_only: bool,
 }
 
 /// The parts of a scratch.
@@ -112,6 +114,15 @@ pub(super) enum ScratchDir {
 
 impl ScratchDir {
     pub(super) const ALL: [Self; 3] = [Self::Tmp, Self::Workspace, Self::Agent];
+
+    /// Its path inside, as callers name it.
+    pub(super) fn inside(self) -> &'static str {
+        match self {
+            Self::Tmp => "/tmp",
+            Self::Workspace => "/workspace",
+            Self::Agent => "/run/agent-browser",
+        }
+    }
 
     pub(super) fn name(self) -> &'static str {
         match self {

@@ -63,7 +63,13 @@ fn restrict(abi: ABI, recipe: &Recipe, ports: &[u16]) -> Result<(), Box<dyn std:
         .tmpfs
         .iter()
         .map(|mount| (&*mount.at, mount.exec))
-        .chain(recipe.scratch.iter().map(|mount| (&*mount.at, mount.exec)));
+        .chain(
+            recipe
+                .scratch
+                .iter()
+                .filter(|mount| !mount.read_only)
+                .map(|mount| (&*mount.at, mount.exec)),
+        );
     for (path, exec) in writable {
         let access = if exec { all } else { all & !AccessFs::Execute };
         rules.push((path, access));

@@ -306,7 +306,8 @@ pub(super) fn private_root(
         let part = c_path(Path::new("/spaces").join(scratch).join(mount.dir.name()))?;
         let failed = |errno| StepError::new("mount-scratch", errno, mount.dir.name());
         let tree = sys::open_tree(AT_FDCWD, &part).map_err(failed)?;
-        let attributes = NOSUID | NODEV | noexec(mount.exec);
+        let read_only = if mount.read_only { RDONLY } else { 0 };
+        let attributes = NOSUID | NODEV | noexec(mount.exec) | read_only;
         sys::mount_setattr(tree.as_fd(), attributes).map_err(failed)?;
         attach(&tree, &mount.at)?;
     }

@@ -175,7 +175,8 @@ mod tests {
 
     #[test]
     fn requests_that_make_no_sense_are_refused_before_anything_starts() {
-        let cases: [(&str, fn(&mut SandboxSpec)); 8] = [
+        type Change = fn(&mut SandboxSpec);
+        let cases: [(&str, Change); 8] = [
             ("no program", |s| s.argv.clear()),
             ("relative", |s| s.argv[0] = "bash".into()),
             ("relative cwd", |s| s.cwd = "workspace".into()),

@@ -45,11 +45,14 @@ const BUILD_DEADLINE: Duration = Duration::from_secs(20);
 /// spawner ends rather than stop reaping.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// By name, each with its compiled seccomp profile.
+type Images = BTreeMap<String, (Image, Profile)>;
+
 /// Everything the process holds.
 pub(super) struct Spawner {
     socket: OwnedFd,
     daemon: OwnedFd,
-    pub(super) images: BTreeMap<String, (Image, Profile)>,
+    pub(super) images: Images,
     init_profile: Profile,
     pub(super) cgroups: Cgroups,
     /// Started without root: one uid for all.
@@ -254,7 +257,7 @@ struct Events {
 }
 
 /// Compiles the seccomp profile of every image.
-fn compile(images: Vec<Image>) -> Result<(BTreeMap<String, (Image, Profile)>, Profile), StepError> {
+fn compile(images: Vec<Image>) -> Result<(Images, Profile), StepError> {
     let bad = |name: &str, reason: String| {
         StepError::new("seccomp", Errno::EINVAL, format!("{name}: {reason}"))
     };

@@ -57,6 +57,7 @@ pub(super) enum FileOperation {
     Link { from: PathBuf, to: PathBuf },
     Remove(PathBuf),
     CreateDirs(PathBuf),
+    Remove(PathBuf),
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -101,7 +101,12 @@ fn start(
     // end of file on the socket are what counts when the daemon has dropped to another uid, which
     // may not signal root.
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed("PDEATHSIG"))?;
-    let (images, init_profile) = super::compile(config.images).map_err(Refusal::Step)?;
+    let compiled = super::compile(config.images).inspect_err(|_| {
+        if let Some(group) = cgroups.top() {
+            group.remove();
+        }
+    });
+    let (images, init_profile) = compiled.map_err(Refusal::Step)?;
     let (base, count) = if rootless {
         (0, 1)
     } else {

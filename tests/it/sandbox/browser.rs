@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use pagebox::limits::Bytes;
 use pagebox::sandbox::{
-    Control, ControlEnd, GroupLimits, Network, Sandbox, SandboxLimits, SandboxSpec, Sandboxes, start_spawner,
+    Control, ControlEnd, GroupLimits, Network, Sandbox, SandboxLimits, SandboxSpec, Sandboxes,
+    start_spawner,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use pagebox::limits::Bytes;
 use pagebox::sandbox::{
-    Control, Exit, ExitStatus, GroupLimits, Image, Network, Sandbox, SandboxLimits, SandboxSpec, Sandboxes,
-    Space, SpaceSpec, SpawnerConfig, Weakening, start_spawner,
+    Control, Exit, ExitStatus, GroupLimits, Image, Network, Sandbox, SandboxLimits, SandboxSpec,
+    Sandboxes, Space, SpaceSpec, SpawnerConfig, Weakening, start_spawner,
 };
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
@@ -67,11 +67,6 @@ pub(super) fn field<'a>(status: &'a str, name: &str) -> &'a str {
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
         .unwrap_or_default()
         .trim()
-}
-
-/// Must run inside a tokio runtime that runs on the calling thread.
-pub(super) fn start() -> Sandboxes {
-    Sandboxes::connect(start_spawner(&config()).unwrap()).unwrap()
 }
 
 pub(super) fn space_spec() -> SpaceSpec {
