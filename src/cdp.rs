@@ -80,8 +80,6 @@ pub trait Files: Send + Sync + 'static {
     fn allowed(&self, path: &Path) -> bool;
     /// Makes a directory and those above it; no error when it is there.
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
-    /// Renames a file, replacing what is there.
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Makes a file appear at a second path too: by hard link, else as a copy. The session's code
     /// must be able to read it. `AlreadyExists` when there is something.
     fn link(&self, from: &Path, to: &Path) -> io::Result<()>;

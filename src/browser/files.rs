@@ -56,10 +56,6 @@ impl Files for ScratchFiles {
         self.wait(self.scratch.create_dir_all(path))
     }
 
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.wait(self.scratch.rename(from, to))
-    }
-
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.wait(self.scratch.link(from, to))
     }

@@ -53,9 +53,7 @@ pub(super) enum Command {
 pub(super) enum FileOperation {
     Open(PathBuf),
     Create(PathBuf),
-    Rename { from: PathBuf, to: PathBuf },
     Link { from: PathBuf, to: PathBuf },
-    Remove(PathBuf),
     CreateDirs(PathBuf),
     Remove(PathBuf),
 }

@@ -39,10 +39,6 @@ impl Files for LocalFiles {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777))
     }
 
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        std::fs::rename(from, to)
-    }
-
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         std::fs::hard_link(from, to)
     }

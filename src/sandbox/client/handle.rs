@@ -124,13 +124,14 @@ impl Scratch {
         self.open_with(FileOperation::Create(path.to_owned())).await
     }
 
-    /// Moves a regular file within the scratch, replacing what is there; missing parent
-    /// directories are made (mode 0700, owned by the session's uid).
+    /// Makes a regular file appear at a second path too, by hard link; missing parent directories
+    /// are made (mode 0700, owned by the session's uid).
     ///
     /// # Errors
-    /// As [`Scratch::open`]; EXDEV never: `/tmp` and `/workspace` are one file system here.
-    pub async fn rename(&self, from: &Path, to: &Path) -> Result<(), Error> {
-        let operation = FileOperation::Rename {
+    /// As [`Scratch::open`]; EEXIST when there is something; EXDEV never: the scratch is one file
+    /// system here.
+    pub async fn link(&self, from: &Path, to: &Path) -> Result<(), Error> {
+        let operation = FileOperation::Link {
             from: from.to_owned(),
             to: to.to_owned(),
         };
@@ -208,6 +209,11 @@ impl Sandbox {
         let mut exit = self.exit.clone();
         let ended = exit.wait_for(Option::is_some).await;
         ended.ok().and_then(|exit| *exit).unwrap_or(KILLED)
+    }
+
+    /// Whether nothing of it is left.
+    pub fn has_ended(&self) -> bool {
+        self.exit.borrow().is_some()
     }
 
     /// What it used so far; reads counters directly, microseconds, no spawner round trip.

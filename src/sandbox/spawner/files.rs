@@ -4,13 +4,13 @@
 //! that untrusted code can change, and resolved by the kernel without leaving the scratch or
 //! following a link. Only regular files are handed out.
 
-use std::fs::File;
 use std::ffi::OsString;
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2, renameat};
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, linkat, setfsgid, setfsuid, unlinkat};
 
@@ -39,22 +39,8 @@ pub(super) fn run(scratch: &OwnedFd, operation: &FileOperation) -> Result<Option
             let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
             open_file(scratch, path, flags).map(Some)
         }
-        FileOperation::Rename { from, to } => {
-            let (from, to) = pair(scratch, from, to)?;
-            renameat(&from.dir, &*from.name, &to.dir, &*to.name).map_err(failed(to.path))?;
-            Ok(None)
-        }
-        FileOperation::Link { from, to } => {
-            let (from, to) = pair(scratch, from, to)?;
-            let follow = AtFlags::empty();
-            linkat(&from.dir, &*from.name, &to.dir, &*to.name, follow).map_err(failed(to.path))?;
-            Ok(None)
-        }
-        FileOperation::Remove(path) => {
-            let at = place(scratch, path)?;
-            unlinkat(&at.dir, &*at.name, UnlinkatFlags::NoRemoveDir).map_err(failed(path))?;
-            Ok(None)
-        }
+        FileOperation::Link { from, to } => link(scratch, from, to).map(|()| None),
+        FileOperation::Remove(path) => remove(scratch, path).map(|()| None),
         FileOperation::CreateDirs(path) => create_dirs(scratch, &relative(path)?).map(|()| None),
     }
 }
@@ -63,22 +49,18 @@ fn failed(path: &Path) -> impl FnOnce(Errno) -> StepError + '_ {
     move |errno| StepError::new("scratch-file", errno, path.display().to_string())
 }
 
-/// `/tmp/x` as `tmp/x`: plain, and below a part of the scratch that runners see.
+/// `/tmp/x` as `tmp/x`, the path below the scratch's own root: plain, and in one of its parts.
 fn relative(path: &Path) -> Result<PathBuf, StepError> {
-    let mut parts = path.components();
-    let plain = parts.next() == Some(Component::RootDir)
-        && parts.clone().count() <= MAX_DEPTH
-        && parts
-            .clone()
+    let plain = path.components().count() <= MAX_DEPTH
+        && path
+            .components()
+            .skip(1)
             .all(|part| matches!(part, Component::Normal(_)));
-    let top = parts.clone().next().map(|part| part.as_os_str());
-    let known = [ScratchDir::Tmp, ScratchDir::Workspace]
+    ScratchDir::ALL
         .iter()
-        .any(|dir| top == Some(dir.name().as_ref()));
-    if !plain || !known {
-        return Err(failed(path)(Errno::EINVAL));
-    }
-    Ok(parts.collect())
+        .filter(|_| plain)
+        .find_map(|dir| Some(Path::new(dir.name()).join(path.strip_prefix(dir.inside()).ok()?)))
+        .ok_or_else(|| failed(path)(Errno::EINVAL))
 }
 
 fn beneath(scratch: &OwnedFd, path: &Path, flags: OFlag) -> Result<OwnedFd, Errno> {
@@ -136,27 +118,33 @@ fn create_parents(scratch: &OwnedFd, path: &Path) -> Result<(), StepError> {
     }
 }
 
-/// A name in an open directory.
-struct Place<'a> {
-    path: &'a Path,
-    dir: OwnedFd,
-    name: OsString,
-}
-
-fn place<'a>(scratch: &OwnedFd, path: &'a Path) -> Result<Place<'a>, StepError> {
+/// The directory a path lies in, open, and its last component.
+fn parent(scratch: &OwnedFd, path: &Path) -> Result<(OwnedFd, OsString), StepError> {
     let inside = relative(path)?;
-    let dir = open_dir(scratch, inside.parent().unwrap_or(Path::new("."))).map_err(failed(path))?;
-    let name = inside.file_name().unwrap_or_default().to_owned();
-    Ok(Place { path, dir, name })
+    let (Some(dir), Some(name)) = (inside.parent(), inside.file_name()) else {
+        return Err(failed(path)(Errno::EINVAL));
+    };
+    if dir == Path::new("") {
+        return Err(failed(path)(Errno::EINVAL)); // a part of the scratch itself
+    }
+    Ok((
+        open_dir(scratch, dir).map_err(failed(path))?,
+        name.to_owned(),
+    ))
 }
 
-/// A regular file, and where it is to appear.
-fn pair<'a>(
-    scratch: &OwnedFd,
-    from: &'a Path,
-    to: &'a Path,
-) -> Result<(Place<'a>, Place<'a>), StepError> {
+/// Makes a regular file appear at a second path too.
+fn link(scratch: &OwnedFd, from: &Path, to: &Path) -> Result<(), StepError> {
     create_parents(scratch, to)?;
     drop(open_file(scratch, from, OFlag::O_RDONLY)?);
-    Ok((place(scratch, from)?, place(scratch, to)?))
+    let (from_dir, from_name) = parent(scratch, from)?;
+    let (to_dir, to_name) = parent(scratch, to)?;
+    let flags = AtFlags::empty();
+    linkat(&from_dir, &*from_name, &to_dir, &*to_name, flags).map_err(failed(to))
+}
+
+/// Removes a name, whatever it stands for but a directory; never follows it.
+fn remove(scratch: &OwnedFd, path: &Path) -> Result<(), StepError> {
+    let (dir, name) = parent(scratch, path)?;
+    unlinkat(&dir, &*name, UnlinkatFlags::NoRemoveDir).map_err(failed(path))
 }
