@@ -6,17 +6,18 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
-BIOME := tests/tools/node_modules/.bin/biome
-BUF := tests/tools/node_modules/.bin/buf
+# By platform, so looked up when used: the set-up may only just have put them there.
+BIOME = $(firstword $(wildcard tests/tools/node_modules/@biomejs/cli-linux-*/biome))
+BUF = $(firstword $(wildcard tests/tools/node_modules/@bufbuild/buf-linux-*/bin/buf))
 PYRIGHT := tests/tools/node_modules/.bin/pyright
 RUFF := tests/tools/.venv/bin/ruff
 
 # Where Node is when the machine's own was too old; see sandbox-images/setup.sh.
 export PATH := $(PATH):/usr/local/bin
 
-# Shell scripts, by name or by first line.
-SCRIPTS = $(shell git ls-files --cached --others --exclude-standard | while read -r file; do \
-	[ -f "$$file" ] && head -n1 "$$file" | tr -d '\0' | grep -qE '^\#!.*\b(ba)?sh\b' && echo "$$file"; done)
+# Shell scripts, by name or by a line that starts bash.
+SCRIPTS = $(sort $(shell git ls-files --cached --others --exclude-standard '*.sh' '*.bash') \
+	$(shell git grep --untracked -lE '^#!(/usr)?/bin/(env )?(ba)?sh' -- ':!*.rs' ':!*.md' ':!*.js*'))
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,7 +35,7 @@ check: setup-dev ## Formatting, lints, proto lint
 	$(BIOME) ci --colors=off .
 	$(RUFF) check --quiet runners/python
 	$(RUFF) format --check --quiet runners/python
-	$(PYRIGHT) --warnings
+	$(PYRIGHT) --project runners/python --warnings
 	shellcheck $(SCRIPTS)
 	shfmt -d $(SCRIPTS)
 	$(BUF) lint proto

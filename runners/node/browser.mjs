@@ -126,7 +126,10 @@ function useProxy(connected) {
   const server = process.env.HTTPS_PROXY || process.env.HTTP_PROXY;
   if (!server) return;
   const bypass = process.env.NO_PROXY;
-  connected._connection.toImpl(connected).options.proxy = { server: new URL(server).origin, bypass };
+  connected._connection.toImpl(connected).options.proxy = {
+    server: new URL(server).origin,
+    bypass,
+  };
 }
 
 /** @param {any} page */
@@ -138,7 +141,7 @@ function shortenLocators(page) {
 
 /** @param {any} one a Playwright object */
 function shortText(one) {
-  const kind = one?.constructor?.name?.replace(/^_/, '') ?? 'Object';
+  const kind = one?._type ?? 'Object';
   try {
     if (kind === 'Response') return `Response { status: ${one.status()}, url: '${one.url()}' }`;
     if (kind === 'Page' || kind === 'Frame' || kind === 'Request')

@@ -17,36 +17,38 @@ function place(code, file, line, column) {
 }
 
 /**
- * A stack for stderr: without the runner's and Playwright's own frames, with the columns of the
- * first line put right, and with the place in front when the running code is in it.
- * @param {string} text @param {string} code @param {string} file @param {number} shift
+ * A stack for stderr: without the runner's and Playwright's own frames, with the columns put
+ * right, and with the place in front when the running code is in it.
+ * @param {string} text @param {string} code @param {string} file @param {import('./rewrite.mjs').Shift[]} shifts
  * @param {string} home the runner's folder
  */
-export function tidy(text, code, file, shift, home) {
+export function tidy(text, code, file, shifts, home) {
   const hidden = [`${home}/node_modules/playwright-core/`, `${home}/`];
   const lines = text.split('\n').filter((line) => {
     if (!/^\s+at /.test(line)) return true;
-    if (line.includes('__pagebox') || line.includes('(node:internal/process/task_queues')) return false;
+    if (/ at (?:async )?__pb\b/.test(line) || line.includes('(node:internal/process/task_queues'))
+      return false;
     return !hidden.some((folder) => line.includes(folder));
   });
   const name = file.replaceAll('.', '\\.');
-  const own = new RegExp(`${name}:1:(\\d+)`, 'g');
-  const fixed = lines
-    .join('\n')
-    .replace(own, (_, column) => `${file}:1:${Math.max(1, Number(column) - shift)}`);
+  const own = new RegExp(`${name}:(\\d+):(\\d+)`, 'g');
+  const fixed = lines.join('\n').replace(own, (_, line, column) => {
+    const shift = shifts.findLast(([at, from]) => at === Number(line) && from < Number(column));
+    return `${file}:${line}:${Math.max(1, Number(column) - (shift?.[2] ?? 0))}`;
+  });
   const found = new RegExp(`^\\s+at .*?${name}:(\\d+):(\\d+)`, 'm').exec(fixed);
   return found ? place(code, file, Number(found[1]), Number(found[2]) - 1) + fixed : fixed;
 }
 
 /**
  * An error V8 found when compiling that the parser had let pass.
- * @param {{text: string}} error @param {{lineNumber: number, columnNumber: number}} details
+ * @param {{message: string}} error @param {{lineNumber: number, columnNumber: number}} details
  * @param {string} code @param {string} file
  */
 export function compileTimeText(error, details, code, file) {
   const last = code.split('\n').length;
-  const head = error.text.split('\n', 1)[0];
-  return place(code, file, Math.min(details.lineNumber + 1, last), details.columnNumber) + head;
+  const where = place(code, file, Math.min(details.lineNumber + 1, last), details.columnNumber);
+  return `${where}SyntaxError: ${error.message}`;
 }
 
 /**
@@ -56,7 +58,9 @@ export function compileTimeText(error, details, code, file) {
 export function syntaxText(error, code, file) {
   const { line } = error;
   let { message, column } = error;
-  const atEnd = line >= code.trimEnd().split('\n').length && message === 'Unexpected token';
+  const lines = code.trimEnd().split('\n');
+  const atEnd =
+    line > lines.length || (line === lines.length && column >= (lines.at(-1) ?? '').length);
   // Neither form takes all code: a script has no top-level await, a function can be closed early.
   const forms = [
     { source: `(async function(){\n${code}\n})`, lineOffset: -1 },
@@ -70,11 +74,16 @@ export function syntaxText(error, code, file) {
       const [head, , marker] = (stack ?? '').split('\n');
       if (head === `${file}:${line}` && !/\b(import|export|await|return)\b/i.test(words)) {
         message = words;
-        column = Math.max(0, marker?.indexOf('^') ?? column);
+        const seenAt = marker?.indexOf('^') ?? -1;
+        if (seenAt >= 0) column = seenAt;
         break;
       }
     }
   }
   if (message === 'Unexpected token' && atEnd) message = 'Unexpected end of input';
-  return { name: 'SyntaxError', message, text: `${place(code, file, line, column)}SyntaxError: ${message}` };
+  return {
+    name: 'SyntaxError',
+    message,
+    text: `${place(code, file, line, column)}SyntaxError: ${message}`,
+  };
 }

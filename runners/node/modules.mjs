@@ -48,7 +48,11 @@ function importerAt(filename) {
 
 /** @param {string} name */
 function isBare(name) {
-  return typeof name === 'string' && !/^(\.{0,2}\/|\.{1,2}$|file:|data:|node:)/.test(name) && !isBuiltin(name);
+  return (
+    typeof name === 'string' &&
+    !/^(\.{0,2}\/|\.{1,2}$|file:|data:|node:)/.test(name) &&
+    !isBuiltin(name)
+  );
 }
 
 /** @param {string} name @param {object} [options] @returns {string} */
@@ -73,7 +77,8 @@ export function require(name) {
   } catch (error) {
     const { code, requireStack } = /** @type {any} */ (error ?? {});
     // The stack of a missing module is the caller's, not that of the resolver.
-    if (code === 'MODULE_NOT_FOUND' && requireStack?.length === 1) captureStackTrace(error, require);
+    if (code === 'MODULE_NOT_FOUND' && requireStack?.length === 1)
+      captureStackTrace(error, require);
     throw error;
   }
 }

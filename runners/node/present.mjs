@@ -11,12 +11,15 @@ import { inspect, types } from 'node:util';
 // User code may change any of these later.
 const { stringify } = JSON;
 const { isArray } = Array;
-const { isFinite } = Number;
+const finite = Number.isFinite;
 const { getPrototypeOf, defineProperty } = Object;
 const isView = ArrayBuffer.isView;
 const BufferFrom = Buffer.from;
 const utf8Length = Buffer.byteLength;
 const Text = String;
+const escapes = new RegExp(`${String.fromCharCode(27)}\\[[0-9;]*m`, 'g');
+/** @type {(text: string, pattern: RegExp, by: string) => string} */
+const replace = Function.prototype.call.bind(String.prototype.replace);
 
 const INSPECT = {
   depth: 6,
@@ -49,7 +52,7 @@ function plain(value) {
     case 'boolean':
       return stringify(value);
     case 'number':
-      return isFinite(value) ? stringify(value) : inspect(value);
+      return finite(value) ? stringify(value) : inspect(value);
     case 'object':
       if (types.isUint8Array(value))
         return BufferFrom(value.buffer, value.byteOffset, value.byteLength).toString('base64');
@@ -68,7 +71,7 @@ function keep(key, value) {
     case 'symbol':
       throw lossy;
     case 'number':
-      if (!isFinite(value)) throw lossy;
+      if (!finite(value)) throw lossy;
       break;
     case 'object':
       if (value === null) break;
@@ -119,7 +122,11 @@ export function describe(thrown) {
   if (!types.isNativeError(thrown) && !isErrorLike(thrown)) {
     const message = typeof thrown === 'string' ? thrown : shown(thrown);
     const text = `Uncaught ${typeof thrown === 'string' ? inspect(thrown, INSPECT) : message}`;
-    return { name: className(thrown), message: cut(message, TEXT_LIMIT).text, text: cut(text, TEXT_LIMIT).text };
+    return {
+      name: className(thrown),
+      message: cut(message, TEXT_LIMIT).text,
+      text: cut(text, TEXT_LIMIT).text,
+    };
   }
   const name = field(thrown, 'name') || 'Error';
   const message = field(thrown, 'message');
@@ -131,9 +138,14 @@ export function describe(thrown) {
   }
   return {
     name: cut(name, 1024).text,
-    message: cut(message, TEXT_LIMIT).text,
-    text: cut(text, 4 * TEXT_LIMIT).text,
+    message: cut(uncoloured(message), TEXT_LIMIT).text,
+    text: cut(uncoloured(text), 4 * TEXT_LIMIT).text,
   };
+}
+
+/** Playwright puts terminal colours into its messages. @param {string} text */
+function uncoloured(text) {
+  return replace(text, escapes, '');
 }
 
 /** An Error of another realm, or one without V8's mark. @param {any} value */

@@ -47,7 +47,8 @@ function tunnelling(Base, proxy, encrypted) {
     /** @param {any} options @param {(error: Error | null, socket?: any) => void} done */
     createConnection(options, done) {
       const target = `${options.host}:${options.port}`;
-      if (options.socketPath || isExempt(options.host)) return super.createConnection(options, done);
+      if (options.socketPath || isExempt(options.host))
+        return super.createConnection(options, done);
       const request = http.request({
         host: hostname,
         port: port || 80,
@@ -59,7 +60,11 @@ function tunnelling(Base, proxy, encrypted) {
       request.once('connect', (response, socket) => {
         if (response.statusCode !== 200) {
           socket.destroy();
-          done(new Error(`the proxy refused ${target}: ${response.statusCode} ${response.statusMessage}`));
+          done(
+            new Error(
+              `the proxy refused ${target}: ${response.statusCode} ${response.statusMessage}`,
+            ),
+          );
         } else if (encrypted) done(null, connect({ ...options, socket }));
         else done(null, socket);
       });

@@ -8,7 +8,7 @@
  * executions see it and why they may declare it anew in any way. Nothing else moves a line.
  *
  * Names of built-ins (`const URL = …`) are never published globally, because Playwright and Node
- * share the realm: they are handed on from block to block (`__pagebox.kept`).
+ * share the realm: they are handed on from block to block (`__pb.kept`).
  */
 import { parse } from 'acorn';
 
@@ -23,8 +23,8 @@ const IN_PAGE = new Set([
   'waitForFunction',
 ]);
 
-/** Methods of the global `__pagebox`; short, because they stand in front of the user's first line. */
-const WAIT = 'if(__pagebox.wait)await __pagebox.wait;';
+/** The global `__pb` has a short name because it stands in front of the user's first line. */
+const WAIT = 'if(__pb.wait)await __pb.wait;';
 
 /** A syntax error of the user's code: `line` counts from 1, `column` from 0. */
 export class CodeError extends Error {
@@ -37,8 +37,11 @@ export class CodeError extends Error {
 }
 
 /**
- * @typedef {{expression: string, shift: number, vars: string[], awaited: boolean}} Script
- * `shift`: columns the prefix adds to the first line. `vars`: names that must exist as configurable
+ * @typedef {{start: number, end: number, text: string}} Edit
+ * @typedef {[line: number, column: number, added: number]} Shift
+ * From this column on (from 0) of this line (from 1), the script has so many columns more than the code.
+ * @typedef {{expression: string, shifts: Shift[], vars: string[], awaited: boolean}} Script
+ * `vars`: names that must exist as configurable
  * globals before the script is compiled. `awaited`: a promise as the result is waited for.
  */
 
@@ -51,7 +54,8 @@ export class CodeError extends Error {
 export function rewrite(code, builtins, kept) {
   const program = parseCode(code);
   const found = survey(program.body);
-  const edits = [...found.edits];
+  /** @type {Edit[]} */
+  const edits = [];
   const vars = new Set(found.vars);
   for (const { node, names } of found.directVars) {
     // `var` can not shadow a global: a built-in's name needs `let`, which is as long.
@@ -63,8 +67,12 @@ export function rewrite(code, builtins, kept) {
       }
     }
   }
-  if (/\bimport\b/.test(code)) collectImports(program, code, edits);
+  if (/\b(?:import|export)\b/.test(code)) collectImports(program, code, edits);
   for (const node of found.returns) editReturn(node, code, edits);
+  const last = program.body.findLast(
+    (/** @type {any} */ node) => !/Declaration$|^EmptyStatement$/.test(node.type),
+  );
+  if (last) boxValue(last, code, edits);
   if (code.startsWith('#!')) edits.push({ start: 0, end: 2, text: '//' });
 
   const own = [...found.lexical, ...found.functions];
@@ -84,17 +92,15 @@ export function rewrite(code, builtins, kept) {
     WAIT,
     found.returns.length ? '__cell:{' : '{',
     functions.length ? `let ${functions};{` : '',
-    borrowed.length
-      ? `let ${borrowed.map((name) => `${name}=__pagebox.kept("${name}")`)};`
-      : '',
+    borrowed.length ? `let ${borrowed.map((name) => `${name}=__pb.kept("${name}")`)};` : '',
     published.length
-      ? `__pagebox.publish([${published.map((name) => `["${name}",()=>${name},__v=>${name}=__v]`)}]);`
+      ? `__pb.publish([${published.map((name) => `["${name}",()=>${name},__v=>${name}=__v]`)}]);`
       : '',
   ].join('');
-  const last = program.body.at(-1);
+  const { text, shifts } = applyEdits(code, edits, prefix.length);
   return {
-    expression: `${prefix}${applyEdits(code, edits)}\n}${functions.length ? '}' : ''}`,
-    shift: prefix.length,
+    expression: `${prefix}${text}\n}${functions.length ? '}' : ''}`,
+    shifts,
     vars: [...vars],
     awaited: last?.expression?.type !== 'AssignmentExpression',
   };
@@ -130,7 +136,6 @@ function survey(body) {
     /** @type {Set<string>} */ repeatedVars: new Set(),
     /** @type {{node: any, names: string[]}[]} */ directVars: [],
     /** @type {any[]} */ returns: [],
-    /** @type {{start: number, end: number, text: string}[]} */ edits: [],
   };
   for (const node of body) {
     if (node.type === 'FunctionDeclaration') found.functions.push(node.id.name);
@@ -210,19 +215,46 @@ function declared(declaration) {
 }
 
 /**
- * `return x` becomes `{      (x);break __cell}`: the value is the block's, the columns stay.
- * @param {any} node @param {string} code @param {{start: number, end: number, text: string}[]} edits
+ * `return x` becomes `{__pb(x);break __cell}`: the value is the block's, the columns stay.
+ * @param {any} node @param {string} code @param {Edit[]} edits
  */
 function editReturn(node, code, edits) {
   const end = code[node.end - 1] === ';' ? node.end - 1 : node.end;
-  const open = node.argument ? '{    (' : '{void 0';
+  const open = node.argument ? '{__pb(' : '{void 0';
   edits.push({ start: node.start, end: node.start + 6, text: open });
   edits.push({ start: end, end: node.end, text: `${node.argument ? ')' : ''};break __cell}` });
 }
 
 /**
+ * Puts the values a statement can end with into boxes, so that the inspector hands over a handle
+ * and not, say, the text of a screenshot. Loops are left alone: a box for every turn is too much.
+ * @param {any} node @param {string} code @param {Edit[]} edits
+ */
+function boxValue(node, code, edits) {
+  switch (node?.type) {
+    case 'ExpressionStatement': {
+      if (node.directive) return;
+      const end = code[node.end - 1] === ';' ? node.end - 1 : node.end;
+      edits.push({ start: node.start, end: node.start, text: '__pb(' });
+      edits.push({ start: end, end, text: ')' });
+      return;
+    }
+    case 'BlockStatement':
+      for (const one of node.body) boxValue(one, code, edits);
+      return;
+    case 'IfStatement':
+      boxValue(node.consequent, code, edits);
+      boxValue(node.alternate, code, edits);
+      return;
+    case 'TryStatement':
+      boxValue(node.block, code, edits);
+      boxValue(node.handler?.body, code, edits);
+  }
+}
+
+/**
  * @param {any} program @param {string} code
- * @param {{start: number, end: number, text: string}[]} edits
+ * @param {Edit[]} edits
  */
 function collectImports(program, code, edits) {
   const visit = (/** @type {any} */ node) => {
@@ -246,11 +278,10 @@ function collectImports(program, code, edits) {
       throw new CodeError(message, before.length, /** @type {string} */ (before.at(-1)).length);
     }
     if (node.type === 'ImportExpression')
-      edits.push({ start: node.start, end: node.start + 6, text: '__pagebox.load' });
+      edits.push({ start: node.start, end: node.start + 6, text: '__pb.load' });
     if (node.type === 'MetaProperty' && node.meta.name === 'import')
-      edits.push({ start: node.start, end: node.end, text: '__pagebox.meta' });
-    const inPage =
-      node.type === 'CallExpression' && IN_PAGE.has(node.callee.property?.name ?? '');
+      edits.push({ start: node.start, end: node.end, text: '__pb.meta' });
+    const inPage = node.type === 'CallExpression' && IN_PAGE.has(node.callee.property?.name ?? '');
     for (const key in node) {
       if (inPage && key === 'arguments')
         visit(node.arguments.filter((/** @type {any} */ one) => !one.type.includes('Function')));
@@ -273,20 +304,29 @@ function staticImport(node) {
     else names.push([one.imported?.name ?? one.imported?.value ?? 'default', one.local.name]);
   }
   const wanted = JSON.stringify(names.map(([name]) => name));
-  const from = `await __pagebox.load(${JSON.stringify(node.source.value)},{with:{${attributes}}},${wanted})`;
+  const from = `await __pb.load(${JSON.stringify(node.source.value)},{with:{${attributes}}},${wanted})`;
   if (!whole && !names.length) return `void ${from};`;
   const picked = `{${names.map(([name, local]) => `${JSON.stringify(name)}:${local}`)}}`;
   if (!whole) return `const ${picked}=${from};`;
   return `const ${whole}=${from}${names.length ? `,${picked}=${whole}` : ''};`;
 }
 
-/** @param {string} code @param {{start: number, end: number, text: string}[]} edits */
-function applyEdits(code, edits) {
+/**
+ * @param {string} code @param {Edit[]} edits @param {number} before columns in front of the code
+ * @returns {{text: string, shifts: Shift[]}}
+ */
+function applyEdits(code, edits, before) {
+  /** @type {Shift[]} */
+  const shifts = [[1, before, before]];
   let text = '';
   let at = 0;
-  for (const edit of edits.sort((a, b) => a.start - b.start || a.end - b.end)) {
+  edits.sort((a, b) => a.start - b.start || a.end - b.end);
+  for (const edit of edits) {
     text += code.slice(at, edit.start) + edit.text;
     at = edit.end;
+    const line = text.split('\n').length;
+    const column = text.length - (text.lastIndexOf('\n') + 1) + (line === 1 ? before : 0);
+    shifts.push([line, column, column - (at - (code.lastIndexOf('\n', at - 1) + 1))]);
   }
-  return text + code.slice(at);
+  return { text: text + code.slice(at), shifts };
 }

@@ -10,8 +10,8 @@
  * changes built-ins does not reach the parts that read and write frames.
  */
 import { closeSync, openSync } from 'node:fs';
-import { Worker } from 'node:worker_threads';
 import { types } from 'node:util';
+import { Worker } from 'node:worker_threads';
 import { bindPage, connect, currentTarget } from './browser.mjs';
 import { load, meta, require } from './modules.mjs';
 import { describe, present } from './present.mjs';
@@ -19,43 +19,74 @@ import { installProxy } from './proxy.mjs';
 import { installOutput, writeAll } from './stdio.mjs';
 
 const realm = globalThis;
-const { setImmediate, process, Map, Promise, Error } = realm;
-const { defineProperty, getOwnPropertyDescriptor, freeze } = Object;
+const { setImmediate, process } = realm;
+const { defineProperty, getOwnPropertyDescriptor, freeze, keys } = Object;
+// User code may put anything in the place of these names.
+const Future = Promise;
+const Failure = Error;
+const toNumber = Number;
 const exit = process.exit.bind(process);
-/** Failures told one by one; the rest are counted. */
+/** More failures of one execution are not told. */
 const FAILURE_LIMIT = 10;
 
 const builtins = Object.getOwnPropertyNames(realm);
-const isBuiltin = new Set(builtins);
-/** User declarations with a built-in's name, see rewrite.mjs. @type {Map<string, () => unknown>} */
-const kept = new Map();
+/** @type {Record<string, boolean>} */
+const isBuiltin = Object.create(null);
+for (const name of builtins) isBuiltin[name] = true;
+/** User declarations with a built-in's name, see rewrite.mjs. @type {Record<string, () => unknown>} */
+const kept = Object.create(null);
 /** Uncaught errors of the running execution; undefined between executions. @type {unknown[] | undefined} */
 let failures;
-/** What `environment` replaced. @type {[string, string | undefined][]} */
+/** What `environment` replaced. @type {{name: string, value: string | undefined}[]} */
 let replaced = [];
 
-/** What rewritten code calls. */
-const forCode = {
-  /** A promise the code has to wait for before it begins. @type {Promise<unknown> | undefined} */
-  wait: undefined,
-  load,
-  meta,
-  /** @param {string} name */
-  kept: (name) => kept.get(name)?.(),
-  /** @param {[string, () => unknown, (value: unknown) => void][]} names */
-  publish(names) {
-    for (const [name, get, set] of names) {
-      if (isBuiltin.has(name)) {
-        kept.set(name, get);
-        continue;
-      }
+class Box {
+  #value;
+  /** @param {unknown} value */
+  constructor(value) {
+    this.#value = value;
+  }
+  /** @param {any} one */
+  static open(one) {
+    return typeof one === 'object' && one !== null && #value in one ? one.#value : one;
+  }
+}
+
+/**
+ * What rewritten code calls; by itself it boxes a value. From here on nothing leans on methods or
+ * iterators of built-ins, which the code may have changed.
+ * @param {unknown[]} values the parts of a comma expression
+ */
+function forCode(...values) {
+  return new Box(values[values.length - 1]);
+}
+/** A promise the code has to wait for before it begins. @type {Promise<unknown> | undefined} */
+forCode.wait = undefined;
+forCode.load = load;
+forCode.meta = meta;
+/** @param {string} name */
+forCode.kept = (name) => kept[name]?.();
+/** @param {{0: string, 1: () => unknown, 2: (value: unknown) => void}[]} names */
+forCode.publish = (names) => {
+  for (let i = 0; i < names.length; i += 1) {
+    const name = names[i][0];
+    const get = names[i][1];
+    if (!isBuiltin[name]) {
       try {
-        defineProperty(realm, name, { get, set, enumerable: true, configurable: true });
+        defineProperty(realm, name, {
+          __proto__: null,
+          get,
+          set: names[i][2],
+          enumerable: true,
+          configurable: true,
+        });
+        continue;
       } catch {
-        kept.set(name, get); // the code froze the global object or this name
+        // the code froze the global object or this name
       }
     }
-  },
+    kept[name] = get;
+  }
 };
 
 /** What the worker calls. */
@@ -68,14 +99,15 @@ const forWorker = freeze({
    */
   begin(target, environment, vars) {
     failures = [];
-    for (const name in environment) {
-      replaced.push([name, process.env[name]]);
-      process.env[name] = environment[name];
+    const names = keys(environment);
+    for (let i = 0; i < names.length; i += 1) {
+      replaced[i] = { name: names[i], value: process.env[names[i]] };
+      process.env[names[i]] = environment[names[i]];
     }
-    for (const name of vars) declareVar(name);
+    for (let i = 0; i < vars.length; i += 1) declareVar(vars[i]);
     const waiting = bindPage(target);
     // This may interrupt other code, of Playwright or a callback: the user's code then starts after it.
-    forCode.wait = waiting ?? (isInterrupting() ? new Promise((go) => setImmediate(go)) : undefined);
+    forCode.wait = waiting ?? (isInterrupting() ? new Future((go) => setImmediate(go)) : undefined);
     return waiting;
   },
   /**
@@ -83,33 +115,42 @@ const forWorker = freeze({
    * @param {boolean} awaited @param {number} limit
    */
   async finish(kind, value, awaited, limit) {
+    let failed = kind !== 'value';
     /** @type {unknown[]} */
     const errors = [];
-    if (kind === 'error') errors.push(value);
-    else if (kind === 'value' && awaited && types.isPromise(value)) {
+    if (kind === 'error') errors[0] = value;
+    value = Box.open(value);
+    if (kind === 'value' && awaited && types.isPromise(value)) {
       try {
         value = await value;
       } catch (error) {
-        errors.push(error);
+        failed = true;
+        errors[0] = error;
       }
     }
     // Rejections are told after the microtasks: let those of the last statement arrive.
-    await new Promise((go) => setImmediate(go));
-    for (const failure of failures ?? []) if (!errors.includes(failure)) errors.push(failure);
+    await new Future((go) => setImmediate(go));
+    for (let i = 0; failures && i < failures.length; i += 1) {
+      failed = true;
+      if (failures[i] !== errors[0]) errors[errors.length] = failures[i];
+    }
     failures = undefined;
     const code = process.exitCode;
     process.exitCode = undefined;
-    for (const [name, before] of replaced.splice(0).reverse()) {
+    for (let i = replaced.length - 1; i >= 0; i -= 1) {
+      const { name, value: before } = replaced[i];
       if (before === undefined) delete process.env[name];
       else process.env[name] = before;
     }
-    const failed = errors.length > 0 || kind === 'none';
+    replaced = [];
+    const described = [];
+    for (let i = 0; i < errors.length; i += 1) described[i] = describe(errors[i]);
     const { text, truncated } = present(failed ? undefined : value, limit);
     return {
-      exit_code: failed ? 1 : Number(code ?? 0) & 255,
+      exit_code: failed ? 1 : toNumber(code ?? 0) & 255,
       result: text,
       result_truncated: truncated,
-      errors: errors.slice(0, FAILURE_LIMIT).map(describe),
+      errors: described,
       page: currentTarget(),
     };
   },
@@ -131,20 +172,20 @@ function declareVar(name) {
 
 /** Whether other JavaScript runs below this call. */
 function isInterrupting() {
-  const limit = Error.stackTraceLimit;
-  const prepare = Error.prepareStackTrace;
+  const limit = Failure.stackTraceLimit;
+  const prepare = Failure.prepareStackTrace;
   /** @type {{stack?: any}} */
   const here = {};
   try {
-    Error.stackTraceLimit = 4;
-    Error.prepareStackTrace = (_, frames) => frames.length;
-    Error.captureStackTrace(here, forWorker.begin);
+    Failure.stackTraceLimit = 4;
+    Failure.prepareStackTrace = (_, frames) => frames.length;
+    Failure.captureStackTrace(here, forWorker.begin);
     return here.stack > 1;
   } catch {
     return false;
   } finally {
-    Error.prepareStackTrace = prepare;
-    Error.stackTraceLimit = limit;
+    Failure.prepareStackTrace = prepare;
+    Failure.stackTraceLimit = limit;
   }
 }
 
@@ -155,7 +196,7 @@ function uncaught(error) {
     return;
   }
   if (failures) {
-    if (failures.length < FAILURE_LIMIT) failures.push(error);
+    if (failures.length < FAILURE_LIMIT) failures[failures.length] = error;
     return;
   }
   try {
@@ -185,8 +226,8 @@ installProxy();
 // Unlike a listener it survives process.removeAllListeners(). Unhandled rejections arrive here too.
 process.setUncaughtExceptionCaptureCallback(uncaught);
 defineProperty(realm, 'require', { value: require, writable: true, configurable: true });
-defineProperty(realm, '__pagebox', { value: forCode });
-defineProperty(realm, '__pageboxWorker', { value: forWorker, configurable: true });
+defineProperty(realm, '__pb', { value: forCode });
+defineProperty(realm, '__pbWorker', { value: forWorker, configurable: true });
 const worker = new Worker(new URL('./worker.mjs', import.meta.url), {
   workerData: { builtins },
   stdin: false,

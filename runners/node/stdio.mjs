@@ -45,7 +45,10 @@ class SyncOutput extends Writable {
       writeAll(/** @type {any} */ (this).fd, chunk);
       done();
     } catch (error) {
-      done(/** @type {Error} */ (error));
+      const { code } = /** @type {NodeJS.ErrnoException} */ (error);
+      // Closed by the code itself or by the reader: there is nobody to tell.
+      if (code === 'EBADF' || code === 'EPIPE') done();
+      else done(/** @type {Error} */ (error));
     }
   }
 
@@ -62,6 +65,10 @@ export function installOutput() {
     ['stderr', 2],
   ])) {
     const value = new SyncOutput(fd);
-    Object.defineProperty(process, name, { get: () => value, enumerable: true, configurable: true });
+    Object.defineProperty(process, name, {
+      get: () => value,
+      enumerable: true,
+      configurable: true,
+    });
   }
 }

@@ -7,9 +7,9 @@ import { Session } from 'node:inspector';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { workerData } from 'node:worker_threads';
+import { compileTimeText, syntaxText, tidy } from './errors.mjs';
 import { openFrames } from './frames.mjs';
 import { CodeError, rewrite } from './rewrite.mjs';
-import { compileTimeText, syntaxText, tidy } from './errors.mjs';
 import { writeAll } from './stdio.mjs';
 
 /** How long the main thread may take to end after the daemon has gone. */
@@ -28,8 +28,8 @@ let count = 0;
 
 // An inspector session alone does not keep this thread's loop going; later the socket does.
 const alive = setInterval(() => {}, 1 << 30);
-const main = (await post('Runtime.evaluate', { expression: '__pageboxWorker' })).result.objectId;
-await post('Runtime.evaluate', { expression: 'delete globalThis.__pageboxWorker' });
+const main = (await post('Runtime.evaluate', { expression: '__pbWorker' })).result.objectId;
+await post('Runtime.evaluate', { expression: 'delete globalThis.__pbWorker' });
 
 const send = openFrames(
   3,
@@ -59,7 +59,8 @@ function post(method, params) {
 async function call(name, parameters) {
   const { result, exceptionDetails } = await post('Runtime.callFunctionOn', {
     objectId: main,
-    functionDeclaration: `function(...all){return this.${name}(...all)}`,
+    // No spread: its iterator may be the user's by now.
+    functionDeclaration: `function(a,b,c,d){return this.${name}(a,b,c,d)}`,
     arguments: parameters,
     awaitPromise: true,
     returnByValue: true,
@@ -122,16 +123,18 @@ async function execute(frame) {
     if (error === syntax) complain(error.text);
     else if (index === 0 && details?.scriptId && details.exception?.className === 'SyntaxError')
       complain(compileTimeText(error, details, frame.code, file));
-    else complain(tidy(error.text, frame.code, file, script?.shift ?? 0, home));
+    else complain(tidy(error.text, frame.code, file, script?.shifts ?? [], home));
   }
   const first = errors[0];
   send({
     type: 'finished',
     id: frame.id,
     exit_code: rest.exit_code,
-    result: rest.result ?? null,
+    result: rest.result?.toWellFormed() ?? null,
     result_truncated: rest.result_truncated,
-    error: first ? { name: first.name, message: first.message } : null,
+    error: first
+      ? { name: first.name.toWellFormed(), message: first.message.toWellFormed() }
+      : null,
     page: rest.page,
   });
 }

@@ -69,6 +69,19 @@ impl Hub {
         }
     }
 
+    /// The active page with its URL and title as they are now; asks the browser, never the page.
+    pub async fn look_at_active_page(&self) -> Result<Page, Error> {
+        const METHOD: &str = "Target.getTargetInfo";
+        let mut page = self.active_page();
+        let params = json!({ "targetId": page.target_id });
+        let answer = self.call(None, METHOD, Some(params)).await?;
+        let answer: Value = serde_json::from_slice(&answer)
+            .map_err(|source| Error::Response { method: METHOD.into(), source })?;
+        let text = |key: &str| answer["targetInfo"][key].as_str().unwrap_or_default().to_owned();
+        (page.url, page.title) = (text("url"), text("title"));
+        Ok(page)
+    }
+
     async fn probe(&self, entry: &Entry) -> Result<Health, Error> {
         let session = entry.session.as_deref();
         let limit = self.0.config.probe_timeout;

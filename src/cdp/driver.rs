@@ -141,6 +141,8 @@ enum Then {
     ListTargets,
     /// Downloads of the new context are taken over.
     CreateContext,
+    /// It describes a page.
+    Look,
     /// A new client's root session.
     Connect(Box<Connecting>),
 }
@@ -470,6 +472,19 @@ impl Driver {
             stays
         });
         self.detach(member.root);
+    }
+
+    /// Has a page described anew: Chromium does not tell of every change of a title.
+    fn look(&mut self, target: &str) {
+        let pending = Pending {
+            client: None,
+            session: None,
+            reply: Reply::Nobody,
+            then: Then::Look,
+            _slot: None,
+        };
+        let params = payload(&json!({ "targetId": target }));
+        self.forward("Target.getTargetInfo".to_owned(), Some(params), pending, None);
     }
 
     fn detach(&mut self, session: String) {

@@ -90,7 +90,10 @@ fn own_path<'a>(cgroup: &'a str, controller: &str) -> Option<&'a str> {
         let _id = fields.next()?;
         let names = fields.next()?;
         let path = fields.next()?;
-        names.split(',').any(|name| name == controller).then_some(path)
+        names
+            .split(',')
+            .any(|name| name == controller)
+            .then_some(path)
     })
 }
 
@@ -111,7 +114,10 @@ impl Cgroups {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let mounts = parse_mounts(&read("/proc/self/mountinfo"));
         let cgroup = read("/proc/self/cgroup");
-        let name = format!("{PREFIX}{}", identity(std::process::id()).unwrap_or_default());
+        let name = format!(
+            "{PREFIX}{}",
+            identity(std::process::id()).unwrap_or_default()
+        );
         let v2 = own_dir(&mounts, &cgroup, None)
             .ok_or_else(|| "no cgroup version 2 hierarchy".to_owned())
             .and_then(|dir| version_2(&dir, &name, daemon_pid).map_err(|error| error.to_string()));
@@ -124,7 +130,9 @@ impl Cgroups {
             .filter_map(|name| Some((name, own_dir(&mounts, &cgroup, Some(name))?)))
             .collect();
         if !dirs.iter().any(|(name, _)| *name == "memory") {
-            return Self::None(format!("version 2: {v2_reason}; version 1: no memory controller"));
+            return Self::None(format!(
+                "version 2: {v2_reason}; version 1: no memory controller"
+            ));
         }
         match version_1(&dirs, &name) {
             Ok(group) => Self::V1(group),
@@ -166,7 +174,10 @@ fn version_2(own: &Path, name: &str, daemon_pid: i32) -> Result<Group, StepError
         .map_err(|error| StepError::io("cgroup", &error, controllers.display().to_string()))?;
     for controller in ["memory", "pids", "cpu"] {
         if !available.split_whitespace().any(|name| name == controller) {
-            let detail = format!("controller {controller} is not delegated to {}", own.display());
+            let detail = format!(
+                "controller {controller} is not delegated to {}",
+                own.display()
+            );
             return Err(StepError::new("cgroup", nix::errno::Errno::ENOENT, detail));
         }
     }
@@ -202,15 +213,25 @@ impl Group {
     ) -> Result<Self, StepError> {
         let group = Self {
             version: self.version,
-            dirs: self.dirs.iter().map(|(c, dir)| (*c, dir.join(name))).collect(),
+            dirs: self
+                .dirs
+                .iter()
+                .map(|(c, dir)| (*c, dir.join(name)))
+                .collect(),
             _base: Vec::new(),
         };
-        let made = group.make().and_then(|()| group.limit(limits)).and_then(|()| {
-            if inner && self.version == Version::V2 {
-                write(&group.dirs[0].1.join("cgroup.subtree_control"), "+memory +pids +cpu")?;
-            }
-            Ok(())
-        });
+        let made = group
+            .make()
+            .and_then(|()| group.limit(limits))
+            .and_then(|()| {
+                if inner && self.version == Version::V2 {
+                    write(
+                        &group.dirs[0].1.join("cgroup.subtree_control"),
+                        "+memory +pids +cpu",
+                    )?;
+                }
+                Ok(())
+            });
         made.inspect_err(|_| group.remove()).map(|()| group)
     }
 
@@ -228,7 +249,8 @@ impl Group {
             Version::V1 => "memory.memsw.limit_in_bytes",
             Version::V2 => "memory.swap.max",
         };
-        self.dir("memory").is_some_and(|dir| dir.join(file).exists())
+        self.dir("memory")
+            .is_some_and(|dir| dir.join(file).exists())
     }
 
     fn dir(&self, controller: &str) -> Option<&Path> {
@@ -236,7 +258,9 @@ impl Group {
             Version::V1 => controller,
             Version::V2 => "",
         };
-        self.dirs.iter().find_map(|(name, dir)| (*name == wanted).then_some(&**dir))
+        self.dirs
+            .iter()
+            .find_map(|(name, dir)| (*name == wanted).then_some(&**dir))
     }
 
     fn make(&self) -> Result<(), StepError> {
@@ -294,7 +318,12 @@ impl Group {
                 "cpuacct.usage",
                 CounterKind::CpuNanoseconds,
             ),
-            Version::V2 => ("memory.peak", "memory.events", "cpu.stat", CounterKind::CpuStat),
+            Version::V2 => (
+                "memory.peak",
+                "memory.events",
+                "cpu.stat",
+                CounterKind::CpuStat,
+            ),
         };
         let wanted = [
             ("memory", peak, CounterKind::MemoryPeak),
@@ -325,8 +354,12 @@ impl Group {
 }
 
 fn hold(dir: &Path) -> Result<OwnedFd, StepError> {
-    open(dir, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(|errno| StepError::new("cgroup", errno, dir.display().to_string()))
+    open(
+        dir,
+        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|errno| StepError::new("cgroup", errno, dir.display().to_string()))
 }
 
 /// A path that leads through a held directory, whatever is mounted.
@@ -336,9 +369,11 @@ fn through(fd: &OwnedFd) -> PathBuf {
 
 fn make_dir(dir: &Path) -> Result<(), StepError> {
     match fs::create_dir(dir) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            Err(StepError::io("cgroup", &error, format!("mkdir {}", dir.display())))
-        }
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(StepError::io(
+            "cgroup",
+            &error,
+            format!("mkdir {}", dir.display()),
+        )),
         _ => Ok(()),
     }
 }
@@ -359,7 +394,9 @@ fn remove_tree(dir: &Path) {
     }
     for _ in 0..REMOVE_TRIES {
         match fs::remove_dir(dir) {
-            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => thread::sleep(REMOVE_PAUSE),
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                thread::sleep(REMOVE_PAUSE)
+            }
             _ => return,
         }
     }
@@ -369,7 +406,12 @@ fn remove_tree(dir: &Path) {
 fn identity(pid: u32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The command name, in parentheses, may hold anything; the start time is field 22.
-    let start = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.to_owned();
+    let start = stat
+        .rsplit_once(')')?
+        .1
+        .split_whitespace()
+        .nth(19)?
+        .to_owned();
     Some(format!("{pid}-{start}"))
 }
 
@@ -408,7 +450,10 @@ mod tests {
         assert_eq!(dir(Some("memory")), Some("/sys/fs/cgroup/memory/me".into()));
         assert_eq!(dir(Some("cpuacct")), Some("/sys/fs/cgroup/cpu".into()));
         assert_eq!(dir(Some("pids")), None);
-        assert_eq!(dir(None), Some("/sys/fs/cgroup/unified/user.slice/x".into()));
+        assert_eq!(
+            dir(None),
+            Some("/sys/fs/cgroup/unified/user.slice/x".into())
+        );
     }
 
     #[test]

@@ -43,40 +43,135 @@ const HIGH_FD: RawFd = 50;
 /// One step: its name in errors and in `docs/sandbox.md`, what it is for, and how it is done.
 pub(super) struct Step {
     pub(super) name: &'static str,
-    #[cfg_attr(not(test), expect(dead_code, reason = "read by the test of docs/sandbox.md"))]
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "read by the test of docs/sandbox.md")
+    )]
     pub(super) what: &'static str,
     run: fn(&mut Build<'_>) -> Result<(), StepError>,
 }
 
 /// By pid 1 of the sandbox.
 pub(super) const INIT_STEPS: [Step; 17] = [
-    Step { name: "wait-mapping", what: "wait until the spawner has set uid map, gid map and cgroup", run: wait_mapping },
-    Step { name: "cgroup-namespace", what: "hide the path of the cgroup", run: cgroup_namespace },
-    Step { name: "oom-score", what: "be killed before anything of the host", run: oom_score },
-    Step { name: "become-user", what: "no groups, gid and uid 1000", run: become_user },
-    Step { name: "parent-death", what: "die with the spawner; check that it lives", run: parent_death },
-    Step { name: "session", what: "own session and host name, umask 077, signals as at boot", run: session },
-    Step { name: "mount-private", what: "nothing mounted here is seen elsewhere", run: mount_private },
-    Step { name: "mount-proc", what: "a /proc of this pid namespace, processes only, others' hidden", run: mount_proc },
-    Step { name: "mount-root", what: "copy the image's read-only root, mount scratch and private memory on it", run: mount_root },
-    Step { name: "namespace-limits", what: "let no namespace be created inside beyond what the image names", run: namespace_limits },
-    Step { name: "pivot-root", what: "make it the root, drop the old one, check", run: pivot_root },
-    Step { name: "rlimits", what: "open files, file size, processes, no core, no locked memory", run: rlimits },
-    Step { name: "no-new-privs", what: "no program gains anything by being executed", run: no_new_privs },
-    Step { name: "securebits", what: "uid 0 means nothing, locked", run: securebits },
-    Step { name: "capabilities", what: "empty the bounding, ambient, inheritable, permitted and effective sets", run: capabilities },
-    Step { name: "undumpable", what: "pid 1 can be neither traced nor looked into", run: undumpable },
-    Step { name: "fork", what: "fork the program's process; pid 1 stays to reap, under its own seccomp profile", run: fork },
+    Step {
+        name: "wait-mapping",
+        what: "wait until the spawner has set uid map, gid map and cgroup",
+        run: wait_mapping,
+    },
+    Step {
+        name: "cgroup-namespace",
+        what: "hide the path of the cgroup",
+        run: cgroup_namespace,
+    },
+    Step {
+        name: "oom-score",
+        what: "be killed before anything of the host",
+        run: oom_score,
+    },
+    Step {
+        name: "become-user",
+        what: "no groups, gid and uid 1000",
+        run: become_user,
+    },
+    Step {
+        name: "parent-death",
+        what: "die with the spawner; check that it lives",
+        run: parent_death,
+    },
+    Step {
+        name: "session",
+        what: "own session and host name, umask 077, signals as at boot",
+        run: session,
+    },
+    Step {
+        name: "mount-private",
+        what: "nothing mounted here is seen elsewhere",
+        run: mount_private,
+    },
+    Step {
+        name: "mount-proc",
+        what: "a /proc of this pid namespace, processes only, others' hidden",
+        run: mount_proc,
+    },
+    Step {
+        name: "mount-root",
+        what: "copy the image's read-only root, mount scratch and private memory on it",
+        run: mount_root,
+    },
+    Step {
+        name: "namespace-limits",
+        what: "let no namespace be created inside beyond what the image names",
+        run: namespace_limits,
+    },
+    Step {
+        name: "pivot-root",
+        what: "make it the root, drop the old one, check",
+        run: pivot_root,
+    },
+    Step {
+        name: "rlimits",
+        what: "open files, file size, processes, no core, no locked memory",
+        run: rlimits,
+    },
+    Step {
+        name: "no-new-privs",
+        what: "no program gains anything by being executed",
+        run: no_new_privs,
+    },
+    Step {
+        name: "securebits",
+        what: "uid 0 means nothing, locked",
+        run: securebits,
+    },
+    Step {
+        name: "capabilities",
+        what: "empty the bounding, ambient, inheritable, permitted and effective sets",
+        run: capabilities,
+    },
+    Step {
+        name: "undumpable",
+        what: "pid 1 can be neither traced nor looked into",
+        run: undumpable,
+    },
+    Step {
+        name: "fork",
+        what: "fork the program's process; pid 1 stays to reap, under its own seccomp profile",
+        run: fork,
+    },
 ];
 
 /// By the process that becomes the program.
 pub(super) const PROGRAM_STEPS: [Step; 6] = [
-    Step { name: "program-session", what: "a session without a terminal", run: program_session },
-    Step { name: "descriptors", what: "0 is /dev/null, 1 and 2 pipes, 3 and 4 as asked; all others close at exec", run: descriptors },
-    Step { name: "landlock", what: "second fence round files, TCP ports, signals", run: confine },
-    Step { name: "directory", what: "enter the working directory", run: directory },
-    Step { name: "seccomp", what: "install the profile's filters", run: seccomp },
-    Step { name: "execve", what: "become the program", run: exec },
+    Step {
+        name: "program-session",
+        what: "a session without a terminal",
+        run: program_session,
+    },
+    Step {
+        name: "descriptors",
+        what: "0 is /dev/null, 1 and 2 pipes, 3 and 4 as asked; all others close at exec",
+        run: descriptors,
+    },
+    Step {
+        name: "landlock",
+        what: "second fence round files, TCP ports, signals",
+        run: confine,
+    },
+    Step {
+        name: "directory",
+        what: "enter the working directory",
+        run: directory,
+    },
+    Step {
+        name: "seccomp",
+        what: "install the profile's filters",
+        run: seccomp,
+    },
+    Step {
+        name: "execve",
+        what: "become the program",
+        run: exec,
+    },
 ];
 
 /// What the steps work on.
@@ -136,10 +231,10 @@ fn run_program(build: &mut Build<'_>) -> ! {
 }
 
 fn report_failure(build: &Build<'_>, step: &str, mut error: StepError) -> ! {
-    if error.step != step {
+    if error.step != step && !error.step.is_empty() {
         error.detail = format!("{}: {}", error.step, error.detail);
-        error.step = step.to_owned();
     }
+    step.clone_into(&mut error.step);
     let bytes = serde_json::to_vec(&error).unwrap_or_default();
     // If the spawner is gone there is no one to tell; the exit itself is what counts.
     let _ = fs::File::from(match build.fds.status.try_clone() {
@@ -224,14 +319,21 @@ fn mount_proc(build: &mut Build<'_>) -> Result<(), StepError> {
 
 fn mount_root(build: &mut Build<'_>) -> Result<(), StepError> {
     let image = build.image;
-    let root =
-        mounts::private_root(&image.name, &image.recipe, build.scratch, build.proc.as_ref())?;
+    let root = mounts::private_root(
+        &image.name,
+        &image.recipe,
+        build.scratch,
+        build.proc.as_ref(),
+    )?;
     build.root = Some(root);
     Ok(())
 }
 
 fn pivot_root(build: &mut Build<'_>) -> Result<(), StepError> {
-    let root = build.root.take().ok_or_else(|| fail("no root")(Errno::EINVAL))?;
+    let root = build
+        .root
+        .take()
+        .ok_or_else(|| fail("no root")(Errno::EINVAL))?;
     build.proc = None;
     mounts::pivot(root.as_fd())
 }
@@ -249,7 +351,9 @@ fn no_new_privs(_: &mut Build<'_>) -> Result<(), StepError> {
 fn securebits(_: &mut Build<'_>) -> Result<(), StepError> {
     // NOROOT, NO_SETUID_FIXUP and NO_CAP_AMBIENT_RAISE set, KEEP_CAPS not; all four locked.
     const BITS: u64 = 0b1110_1111;
-    sys::prctl(libc::PR_SET_SECUREBITS, BITS, 0).map(drop).map_err(fail("prctl"))
+    sys::prctl(libc::PR_SET_SECUREBITS, BITS, 0)
+        .map(drop)
+        .map_err(fail("prctl"))
 }
 
 fn capabilities(_: &mut Build<'_>) -> Result<(), StepError> {
@@ -283,7 +387,9 @@ fn program_session(_: &mut Build<'_>) -> Result<(), StepError> {
 
 fn descriptors(build: &mut Build<'_>) -> Result<(), StepError> {
     let lift = |fd: &OwnedFd| {
-        fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(HIGH_FD)).map(sys::owned).map_err(fail("fcntl"))
+        fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(HIGH_FD))
+            .map(sys::owned)
+            .map_err(fail("fcntl"))
     };
     let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
     let null = open("/dev/null", flags, Mode::empty()).map_err(fail("/dev/null"))?;

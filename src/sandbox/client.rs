@@ -108,7 +108,9 @@ impl Shared {
         let id = state.next_request;
         state.waiting.insert(id, Waiting { kind, answer });
         // Under the lock, so that death either sees this entry or is seen above.
-        self.requests.send(Request { id, command }).map_err(|_| Error::SpawnerDied)?;
+        self.requests
+            .send(Request { id, command })
+            .map_err(|_| Error::SpawnerDied)?;
         Ok(receiver)
     }
 
@@ -119,7 +121,9 @@ impl Shared {
     }
 
     async fn call(&self, kind: Kind, command: Command) -> Result<Answered, Error> {
-        self.ask(kind, command)?.await.unwrap_or(Err(Error::SpawnerDied))
+        self.ask(kind, command)?
+            .await
+            .unwrap_or(Err(Error::SpawnerDied))
     }
 
     fn end(&self) {
@@ -150,8 +154,15 @@ impl Sandboxes {
     /// # Errors
     /// When the socket cannot be registered with the runtime.
     pub fn connect(process: SpawnerProcess) -> Result<Self, Error> {
-        let SpawnerProcess { socket, child, report } = process;
-        let failed = |source| Error::StartSpawner { what: "connect", source };
+        let SpawnerProcess {
+            socket,
+            child,
+            report,
+        } = process;
+        let failed = |source| Error::StartSpawner {
+            what: "connect",
+            source,
+        };
         fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
             .map_err(|errno| failed(io::Error::from(errno)))?;
         let socket = sys::async_fd(socket).map_err(failed)?;
@@ -176,7 +187,9 @@ impl Sandboxes {
     /// # Errors
     /// A spec that makes no sense, no uid left, or a step that failed.
     pub async fn create_space(&self, spec: SpaceSpec) -> Result<Space, Error> {
-        let kind = Kind::Space { runner_ports: spec.runner_ports.len() };
+        let kind = Kind::Space {
+            runner_ports: spec.runner_ports.len(),
+        };
         match self.0.call(kind, Command::CreateSpace(spec)).await? {
             Answered::Space(space) => Ok(space),
             other => Err(unexpected(&other)),
@@ -225,7 +238,9 @@ async fn run(
     let write = async {
         while let Some(request) = queue.recv().await {
             let sent = socket
-                .async_io(Interest::WRITABLE, |fd| wire::send(fd.as_fd(), &request, &[]))
+                .async_io(Interest::WRITABLE, |fd| {
+                    wire::send(fd.as_fd(), &request, &[])
+                })
                 .await;
             match sent {
                 Ok(()) => {}
@@ -287,11 +302,18 @@ fn answer(
                 shared: Arc::clone(shared),
                 command: Some(Command::CloseSpace(id)),
             };
-            let runner_listeners = fds.by_ref().take(runner_ports).map(TcpListener::from).collect();
+            let runner_listeners = fds
+                .by_ref()
+                .take(runner_ports)
+                .map(TcpListener::from)
+                .collect();
             Ok(Answered::Space(Space {
                 runner_listeners,
                 browser_listeners: fds.map(TcpListener::from).collect(),
-                scratch: Scratch { space: id, shared: Arc::clone(shared) },
+                scratch: Scratch {
+                    space: id,
+                    shared: Arc::clone(shared),
+                },
                 end,
             }))
         }
@@ -328,7 +350,9 @@ fn answer(
         }
         (Kind::Fd, Reply::Fd) => fds.next().map(Answered::Fd).ok_or_else(too_few),
         (Kind::Fd | Kind::Done, Reply::Done) => Ok(Answered::Done),
-        (kind, reply) => Err(Error::Protocol(format!("{reply:?} as the reply to {kind:?}"))),
+        (kind, reply) => Err(Error::Protocol(format!(
+            "{reply:?} as the reply to {kind:?}"
+        ))),
     }
 }
 
@@ -373,7 +397,12 @@ impl Space {
     /// # Errors
     /// When the space is gone or no socket can be made.
     pub async fn runner_socket(&self) -> Result<TcpStream, Error> {
-        match self.end.shared.call(Kind::Fd, Command::RunnerSocket(self.id())).await? {
+        match self
+            .end
+            .shared
+            .call(Kind::Fd, Command::RunnerSocket(self.id()))
+            .await?
+        {
             Answered::Fd(fd) => Ok(TcpStream::from(fd)),
             other => Err(unexpected(&other)),
         }
@@ -403,7 +432,9 @@ pub struct Scratch {
 
 impl Scratch {
     async fn file(&self, operation: FileOperation) -> Result<Answered, Error> {
-        self.shared.call(Kind::Fd, Command::File(self.space, operation)).await
+        self.shared
+            .call(Kind::Fd, Command::File(self.space, operation))
+            .await
     }
 
     async fn open_with(&self, operation: FileOperation) -> Result<File, Error> {
@@ -437,7 +468,10 @@ impl Scratch {
     /// # Errors
     /// As [`Scratch::open`]; EXDEV never: `/tmp` and `/workspace` are one file system here.
     pub async fn rename(&self, from: &Path, to: &Path) -> Result<(), Error> {
-        let operation = FileOperation::Rename { from: from.to_owned(), to: to.to_owned() };
+        let operation = FileOperation::Rename {
+            from: from.to_owned(),
+            to: to.to_owned(),
+        };
         self.file(operation).await.map(drop)
     }
 
@@ -464,7 +498,9 @@ impl Scratch {
     /// # Errors
     /// As [`Scratch::open`].
     pub async fn create_dir_all(&self, path: &Path) -> Result<(), Error> {
-        self.file(FileOperation::CreateDirs(path.to_owned())).await.map(drop)
+        self.file(FileOperation::CreateDirs(path.to_owned()))
+            .await
+            .map(drop)
     }
 }
 

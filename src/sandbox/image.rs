@@ -160,7 +160,10 @@ impl Image {
             .map_err(|error| read_error(dir, error))?
             .into_iter()
             .map(|entry| entry.path())
-            .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+            .filter(|path| {
+                path.extension()
+                    .is_some_and(|extension| extension == "toml")
+            })
             .collect();
         files.sort();
         files
@@ -202,7 +205,10 @@ impl Recipe {
             binds.extend(expand(bind)?);
         }
         recipe.binds = binds;
-        let targets = recipe.binds.iter().flat_map(|bind| [&*bind.from, bind.target()]);
+        let targets = recipe
+            .binds
+            .iter()
+            .flat_map(|bind| [&*bind.from, bind.target()]);
         let paths = targets
             .chain(recipe.symlinks.iter().map(|link| &*link.at))
             .chain(recipe.tmpfs.iter().map(|tmpfs| &*tmpfs.at))
@@ -245,7 +251,10 @@ fn expand(bind: Bind) -> Result<Vec<Bind>, String> {
         return Ok(vec![bind]);
     };
     if bind.to.is_some() {
-        return Err(format!("a bind with * cannot have `to`: {}", bind.from.display()));
+        return Err(format!(
+            "a bind with * cannot have `to`: {}",
+            bind.from.display()
+        ));
     }
     let dir = bind.from.parent().unwrap_or(Path::new("/"));
     let mut found: Vec<PathBuf> = fs::read_dir(dir)
@@ -284,10 +293,9 @@ mod tests {
 
     #[test]
     fn variables_are_replaced() {
-        let recipe = parse(
-            "seccomp = 'runner'\nbinds = [{ from = '${runners}/node', to = '/opt/node' }]",
-        )
-        .unwrap();
+        let recipe =
+            parse("seccomp = 'runner'\nbinds = [{ from = '${runners}/node', to = '/opt/node' }]")
+                .unwrap();
         assert_eq!(recipe.binds[0].from, Path::new("/srv/runners/node"));
         assert_eq!(recipe.binds[0].target(), Path::new("/opt/node"));
     }

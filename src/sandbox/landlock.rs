@@ -39,11 +39,7 @@ pub(super) fn confine(recipe: &Recipe, ports: &[u16]) -> Result<(), String> {
     }
 }
 
-fn restrict(
-    abi: ABI,
-    recipe: &Recipe,
-    ports: &[u16],
-) -> Result<(), Box<dyn std::error::Error>> {
+fn restrict(abi: ABI, recipe: &Recipe, ports: &[u16]) -> Result<(), Box<dyn std::error::Error>> {
     let tcp = recipe.landlock.tcp_listeners_only && abi >= ABI::V4;
     let mut ruleset = Ruleset::default().handle_access(AccessFs::from_all(abi))?;
     if tcp {
@@ -81,7 +77,11 @@ fn restrict(
         .iter()
         .map(|name| Path::new("/dev").join(name))
         .collect();
-    rules.extend(devices.iter().map(|path| (&**path, AccessFs::WriteFile.into())));
+    rules.extend(
+        devices
+            .iter()
+            .map(|path| (&**path, AccessFs::WriteFile.into())),
+    );
     for (path, access) in rules {
         match PathFd::new(path) {
             Ok(fd) => ruleset = ruleset.add_rule(PathBeneath::new(fd, access))?,

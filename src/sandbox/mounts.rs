@@ -49,9 +49,15 @@ const FILES: [(&str, &str); 4] = [
          pagebox:x:1000:1000::/workspace:/bin/bash\n\
          nobody:x:65534:65534::/nonexistent:/usr/sbin/nologin\n",
     ),
-    ("etc/group", "root:x:0:\npagebox:x:1000:\nnogroup:x:65534:\n"),
+    (
+        "etc/group",
+        "root:x:0:\npagebox:x:1000:\nnogroup:x:65534:\n",
+    ),
     ("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
-    ("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
+    (
+        "etc/nsswitch.conf",
+        "passwd: files\ngroup: files\nhosts: files dns\n",
+    ),
 ];
 
 /// Links every program expects below /dev; they lead nowhere without /proc.
@@ -80,9 +86,7 @@ fn tmpfs(size: Bytes, inodes: u64, mode: &str, attributes: u64) -> Result<OwnedF
 
 /// Leaves the host's mounts for the stage, with every image built on it. The spawner has a mount
 /// namespace of its own.
-pub(super) fn enter_stage<'a>(
-    images: impl Iterator<Item = &'a Image>,
-) -> Result<(), StepError> {
+pub(super) fn enter_stage<'a>(images: impl Iterator<Item = &'a Image>) -> Result<(), StepError> {
     let at = |step: &'static str| move |errno| StepError::new(step, errno, "");
     make_private()?;
     let proc = sys::open_tree(AT_FDCWD, c"/proc").map_err(at("stage-proc"))?;
@@ -138,7 +142,11 @@ fn fill(base: &Path, recipe: &Recipe) -> Result<(), StepError> {
         .iter()
         .map(|tmpfs| &*tmpfs.at)
         .chain(recipe.scratch.iter().map(|mount| &*mount.at));
-    for dir in ["/dev", "/etc", "/proc"].map(Path::new).into_iter().chain(covered) {
+    for dir in ["/dev", "/etc", "/proc"]
+        .map(Path::new)
+        .into_iter()
+        .chain(covered)
+    {
         make_dirs(base, dir)?;
     }
     for (path, text) in FILES {
@@ -146,7 +154,9 @@ fn fill(base: &Path, recipe: &Recipe) -> Result<(), StepError> {
             .map_err(|error| StepError::io("image-file", &error, path))?;
     }
     let own = recipe.symlinks.iter().map(|link| (&*link.at, &*link.to));
-    let dev = DEV_LINKS.iter().map(|(at, to)| (Path::new(*at), Path::new(*to)));
+    let dev = DEV_LINKS
+        .iter()
+        .map(|(at, to)| (Path::new(*at), Path::new(*to)));
     for (at, to) in dev.chain(own) {
         if let Some(parent) = at.parent() {
             make_dirs(base, parent)?;
@@ -171,8 +181,12 @@ fn make_dirs(base: &Path, dir: &Path) -> Result<(), StepError> {
 }
 
 fn open_dir(path: &Path) -> Result<OwnedFd, StepError> {
-    open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(|errno| StepError::new("open-directory", errno, path.display().to_string()))
+    open(
+        path,
+        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|errno| StepError::new("open-directory", errno, path.display().to_string()))
 }
 
 /// Binds a host file or directory, with all below it, into an image under construction.
@@ -185,7 +199,8 @@ fn attach_bind(
 ) -> Result<(), StepError> {
     let detail = || format!("{} at {}", from.display(), to.display());
     let failed = |errno| StepError::new("image-bind", errno, detail());
-    let source = fs::metadata(from).map_err(|error| StepError::io("image-bind", &error, detail()))?;
+    let source =
+        fs::metadata(from).map_err(|error| StepError::io("image-bind", &error, detail()))?;
     let target = below(base, to);
     if source.is_dir() {
         make_dirs(base, to)?;
@@ -233,15 +248,28 @@ pub(super) fn remove_scratch(name: &str) -> Result<(), StepError> {
 
 /// No mount made here is seen elsewhere, and the other way round.
 pub(super) fn make_private() -> Result<(), StepError> {
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
-        .map_err(|errno| StepError::new("mount-private", errno, "/"))
+    mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+        None::<&str>,
+    )
+    .map_err(|errno| StepError::new("mount-private", errno, "/"))
 }
 
 /// A /proc of this pid namespace: only processes, and of those only what the reader may trace.
 pub(super) fn new_proc() -> Result<OwnedFd, StepError> {
-    let options = [("subset", "pid".to_owned()), ("hidepid", "invisible".to_owned())];
+    let options = [
+        ("subset", "pid".to_owned()),
+        ("hidepid", "invisible".to_owned()),
+    ];
     sys::new_mount(c"proc", &options, NOSUID | NODEV | NOEXEC).map_err(|errno| {
-        StepError::new("mount-proc", errno, "a host /proc with parts mounted over forbids this")
+        StepError::new(
+            "mount-proc",
+            errno,
+            "a host /proc with parts mounted over forbids this",
+        )
     })
 }
 
@@ -269,7 +297,10 @@ pub(super) fn private_root(
     let noexec = |exec: bool| if exec { 0 } else { NOEXEC };
     for mount in &recipe.tmpfs {
         let attributes = NOSUID | NODEV | noexec(mount.exec);
-        attach(&tmpfs(mount.size, mount.inodes, "0700", attributes)?, &mount.at)?;
+        attach(
+            &tmpfs(mount.size, mount.inodes, "0700", attributes)?,
+            &mount.at,
+        )?;
     }
     for mount in &recipe.scratch {
         let part = c_path(Path::new("/spaces").join(scratch).join(mount.dir.name()))?;
@@ -293,7 +324,11 @@ pub(super) fn pivot(root: BorrowedFd<'_>) -> Result<(), StepError> {
     let kind = statfs("/").map_err(step("statfs"))?.filesystem_type();
     let here = std::env::current_dir().ok();
     if kind != TMPFS_MAGIC || here.as_deref() != Some(Path::new("/")) {
-        return Err(StepError::new("pivot-root", Errno::EINVAL, "/ is not the new root"));
+        return Err(StepError::new(
+            "pivot-root",
+            Errno::EINVAL,
+            "/ is not the new root",
+        ));
     }
     Ok(())
 }

@@ -56,7 +56,9 @@ pub(super) fn check_space(spec: &SpaceSpec) -> Result<(), StepError> {
         return Err(invalid("a scratch of no size"));
     }
     if spec.runner_ports.len() > MAX_PORTS || spec.browser_ports.len() > MAX_PORTS {
-        return Err(invalid(format!("more than {MAX_PORTS} ports in a namespace")));
+        return Err(invalid(format!(
+            "more than {MAX_PORTS} ports in a namespace"
+        )));
     }
     Ok(())
 }
@@ -70,7 +72,9 @@ impl Plan {
     ) -> Result<Self, StepError> {
         check_group(&spec.limits.group)?;
         if spec.argv.len() + spec.env.len() > MAX_STRINGS {
-            return Err(invalid(format!("more than {MAX_STRINGS} arguments and variables")));
+            return Err(invalid(format!(
+                "more than {MAX_STRINGS} arguments and variables"
+            )));
         }
         let program = spec.argv.first().ok_or_else(|| invalid("no program"))?;
         if !Path::new(program).is_absolute() || !spec.cwd.is_absolute() {
@@ -82,15 +86,23 @@ impl Plan {
         let argv = spec.argv.iter().map(|text| c_string(text, "an argument"));
         let env = spec.env.iter().map(|(name, value)| {
             if name.is_empty() || name.contains('=') {
-                return Err(invalid("the name of an environment variable is empty or holds ="));
+                return Err(invalid(
+                    "the name of an environment variable is empty or holds =",
+                ));
             }
             c_string(&format!("{name}={value}"), "an environment variable")
         });
-        let cwd = spec.cwd.to_str().ok_or_else(|| invalid("the directory is not UTF-8"))?;
+        let cwd = spec
+            .cwd
+            .to_str()
+            .ok_or_else(|| invalid("the directory is not UTF-8"))?;
         let mut rlimits = vec![
             (Resource::RLIMIT_NOFILE, spec.limits.open_files),
             (Resource::RLIMIT_FSIZE, spec.limits.file_size.0),
-            (Resource::RLIMIT_NPROC, u64::from(spec.limits.group.processes)),
+            (
+                Resource::RLIMIT_NPROC,
+                u64::from(spec.limits.group.processes),
+            ),
             (Resource::RLIMIT_CORE, 0),
             (Resource::RLIMIT_MEMLOCK, 0),
         ];
@@ -152,7 +164,10 @@ mod tests {
     fn memory_is_limited_per_process_only_without_a_cgroup() {
         let data = |limited| {
             let plan = plan(&spec(), limited).unwrap();
-            plan.rlimits.iter().find(|(r, _)| *r == Resource::RLIMIT_DATA).map(|(_, value)| *value)
+            plan.rlimits
+                .iter()
+                .find(|(r, _)| *r == Resource::RLIMIT_DATA)
+                .map(|(_, value)| *value)
         };
         assert_eq!(data(true), None);
         assert_eq!(data(false), Some(64 << 20));

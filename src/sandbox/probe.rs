@@ -19,7 +19,13 @@ use super::sys;
 const MECHANISMS: [(&str, &[&str], &str); 9] = [
     (
         "detached mounts",
-        &["stage-proc", "stage-mount", "image-root", "scratch", "mount-tmpfs"],
+        &[
+            "stage-proc",
+            "stage-mount",
+            "image-root",
+            "scratch",
+            "mount-tmpfs",
+        ],
         "needs Linux 5.12 or newer",
     ),
     (
@@ -33,15 +39,31 @@ const MECHANISMS: [(&str, &[&str], &str); 9] = [
         "check kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns \
          and /proc/sys/user/max_user_namespaces",
     ),
-    ("cgroup namespaces", &["cgroup-namespace"], "needs CONFIG_CGROUPS and CAP_SYS_ADMIN"),
+    (
+        "cgroup namespaces",
+        &["cgroup-namespace"],
+        "needs CONFIG_CGROUPS and CAP_SYS_ADMIN",
+    ),
     (
         "private /proc",
         &["mount-proc"],
         "a container that masks parts of /proc forbids it (docker: --security-opt systempaths=unconfined)",
     ),
-    ("private root", &["mount-private", "mount-root", "mount-scratch", "pivot-root"], ""),
-    ("namespace limits", &["namespace-limits"], "/proc/sys/user must be writable in a user namespace"),
-    ("capabilities and no_new_privs", &["no-new-privs", "securebits", "capabilities"], ""),
+    (
+        "private root",
+        &["mount-private", "mount-root", "mount-scratch", "pivot-root"],
+        "",
+    ),
+    (
+        "namespace limits",
+        &["namespace-limits"],
+        "/proc/sys/user must be writable in a user namespace",
+    ),
+    (
+        "capabilities and no_new_privs",
+        &["no-new-privs", "securebits", "capabilities"],
+        "",
+    ),
     ("seccomp", &["seccomp"], "needs CONFIG_SECCOMP_FILTER"),
 ];
 
@@ -108,9 +130,10 @@ fn builds(failed: Option<StepError>) -> Vec<Probe> {
                 (Some(error), Some(bad)) if at == bad => {
                     (ProbeState::Refused, format!("{error}. {hint}"))
                 }
-                (Some(_), Some(bad)) if at > bad => {
-                    (ProbeState::Refused, "not reached: an earlier mechanism failed".to_owned())
-                }
+                (Some(_), Some(bad)) if at > bad => (
+                    ProbeState::Refused,
+                    "not reached: an earlier mechanism failed".to_owned(),
+                ),
                 _ => (ProbeState::Works, String::new()),
             };
             probe(mechanism, state, detail)
@@ -119,7 +142,11 @@ fn builds(failed: Option<StepError>) -> Vec<Probe> {
     if let (Some(error), Some(at)) = (&failed, failed_at)
         && at == MECHANISMS.len()
     {
-        probes.push(probe("building a sandbox", ProbeState::Refused, error.to_string()));
+        probes.push(probe(
+            "building a sandbox",
+            ProbeState::Refused,
+            error.to_string(),
+        ));
     }
     probes
 }
@@ -146,7 +173,10 @@ fn cgroup_probe(cgroups: &Cgroups, allowed: &[Weakening]) -> Probe {
         Cgroups::V1(group) => {
             let have = group.controllers();
             let missing = ["memory", "pids", "cpu", "cpuacct"];
-            ("cgroups (version 1)", missing.into_iter().filter(|c| !have.contains(c)).collect())
+            (
+                "cgroups (version 1)",
+                missing.into_iter().filter(|c| !have.contains(c)).collect(),
+            )
         }
         Cgroups::None(why) => {
             let detail = format!(
@@ -159,7 +189,10 @@ fn cgroup_probe(cgroups: &Cgroups, allowed: &[Weakening]) -> Probe {
     if missing.is_empty() {
         return probe(name, ProbeState::Works, String::new());
     }
-    let detail = format!("no controller {}; mount it or allow `no-cgroup`", missing.join(", "));
+    let detail = format!(
+        "no controller {}; mount it or allow `no-cgroup`",
+        missing.join(", ")
+    );
     probe(name, weaker(allowed, Weakening::NoCgroup), detail)
 }
 
@@ -177,7 +210,10 @@ fn landlock_probe(allowed: &[Weakening]) -> Probe {
         // already do what is missing.
         _ => (
             ProbeState::Degraded,
-            format!("ABI {abi}: no TCP rules below 4, no scopes below {}", landlock::FULL_ABI),
+            format!(
+                "ABI {abi}: no TCP rules below 4, no scopes below {}",
+                landlock::FULL_ABI
+            ),
         ),
     };
     probe("landlock", state, detail)
@@ -189,7 +225,11 @@ fn uid_probe(rootless: bool, allowed: &[Weakening]) -> Probe {
     }
     let detail = "started without root: all sessions run under one uid, kept apart by \
                   namespaces only. Start as root or allow `shared-uid`";
-    probe("a uid per session", weaker(allowed, Weakening::SharedUid), detail.to_owned())
+    probe(
+        "a uid per session",
+        weaker(allowed, Weakening::SharedUid),
+        detail.to_owned(),
+    )
 }
 
 /// A core_pattern that starts a program runs it on the host for a crash inside; RLIMIT_CORE 0
@@ -224,9 +264,16 @@ mod tests {
     #[test]
     fn a_failed_step_refuses_its_mechanism_and_all_behind_it() {
         let probes = builds(Some(StepError::new("mount-proc", Errno::EPERM, "")));
-        let works = probes.iter().filter(|p| p.state == ProbeState::Works).count();
+        let works = probes
+            .iter()
+            .filter(|p| p.state == ProbeState::Works)
+            .count();
         assert_eq!(works, 4);
-        assert!(probes[4].detail.contains("mount-proc"), "{}", probes[4].detail);
+        assert!(
+            probes[4].detail.contains("mount-proc"),
+            "{}",
+            probes[4].detail
+        );
         assert!(probes[5..].iter().all(|p| p.state == ProbeState::Refused));
     }
 

@@ -74,30 +74,87 @@ mod tests {
             message(&format!(r#"{{"allow":{filter},"alow":{filter}}}"#)),
             r#"unknown filter "alow""#
         );
-        assert!(message(&format!(r#"{{"allow":{}}}"#, filter.replace("read", "raed"))).contains("raed"));
+        assert!(
+            message(&format!(
+                r#"{{"allow":{}}}"#,
+                filter.replace("read", "raed")
+            ))
+            .contains("raed")
+        );
     }
 
     /// What no profile may ever allow, whatever an edit does to the lists.
     #[test]
     fn dangerous_calls_are_in_no_allow_list() {
         let never = [
-            "ptrace", "process_vm_readv", "process_vm_writev", "kcmp", "pidfd_getfd", "bpf",
-            "perf_event_open", "io_uring_setup", "io_uring_enter", "io_uring_register",
-            "userfaultfd", "keyctl", "add_key", "request_key", "mount", "umount2", "pivot_root",
-            "fsopen", "fsmount", "open_tree", "move_mount", "mount_setattr", "setns",
-            "name_to_handle_at", "open_by_handle_at", "kexec_load", "init_module",
-            "finit_module", "reboot", "swapon", "acct", "quotactl", "syslog", "iopl", "ioperm",
-            "modify_ldt", "fanotify_init", "clock_settime", "mq_open", "shmget", "semget",
-            "msgget", "memfd_secret", "splice", "vmsplice", "tee", "execveat",
+            "ptrace",
+            "process_vm_readv",
+            "process_vm_writev",
+            "kcmp",
+            "pidfd_getfd",
+            "bpf",
+            "perf_event_open",
+            "io_uring_setup",
+            "io_uring_enter",
+            "io_uring_register",
+            "userfaultfd",
+            "keyctl",
+            "add_key",
+            "request_key",
+            "mount",
+            "umount2",
+            "pivot_root",
+            "fsopen",
+            "fsmount",
+            "open_tree",
+            "move_mount",
+            "mount_setattr",
+            "setns",
+            "name_to_handle_at",
+            "open_by_handle_at",
+            "kexec_load",
+            "init_module",
+            "finit_module",
+            "reboot",
+            "swapon",
+            "acct",
+            "quotactl",
+            "syslog",
+            "iopl",
+            "ioperm",
+            "modify_ldt",
+            "fanotify_init",
+            "clock_settime",
+            "mq_open",
+            "shmget",
+            "semget",
+            "msgget",
+            "memfd_secret",
+            "splice",
+            "vmsplice",
+            "tee",
+            "execveat",
         ];
         for (name, text) in [
-            ("runner", include_str!("../../sandbox-images/seccomp/runner.json")),
-            ("browser", include_str!("../../sandbox-images/seccomp/browser.json")),
-            ("agent", include_str!("../../sandbox-images/seccomp/agent.json")),
+            (
+                "runner",
+                include_str!("../../sandbox-images/seccomp/runner.json"),
+            ),
+            (
+                "browser",
+                include_str!("../../sandbox-images/seccomp/browser.json"),
+            ),
+            (
+                "agent",
+                include_str!("../../sandbox-images/seccomp/agent.json"),
+            ),
             ("init", INIT),
         ] {
             for call in never {
-                assert!(!text.contains(&format!("\"{call}\"")), "{name} names {call}");
+                assert!(
+                    !text.contains(&format!("\"{call}\"")),
+                    "{name} names {call}"
+                );
             }
         }
     }

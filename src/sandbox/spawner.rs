@@ -102,7 +102,13 @@ impl Spawner {
             if events.request {
                 match wire::receive::<Request>(&self.socket)? {
                     None => return Ok(()),
-                    Some((Request { id, command: Command::Shutdown }, _)) => {
+                    Some((
+                        Request {
+                            id,
+                            command: Command::Shutdown,
+                        },
+                        _,
+                    )) => {
                         self.end_all();
                         return self.reply(id, Ok(Reply::Done), &[]);
                     }
@@ -201,7 +207,11 @@ impl Spawner {
     fn space(&self, id: SpaceId) -> Result<&Space, StepError> {
         match self.spaces.get(&id) {
             Some(space) if space.closing.is_none() => Ok(space),
-            _ => Err(StepError::new("validate", Errno::ENOENT, format!("no space {id}"))),
+            _ => Err(StepError::new(
+                "validate",
+                Errno::ENOENT,
+                format!("no space {id}"),
+            )),
         }
     }
 
@@ -244,9 +254,7 @@ struct Events {
 }
 
 /// Compiles the seccomp profile of every image.
-fn compile(
-    images: Vec<Image>,
-) -> Result<(BTreeMap<String, (Image, Profile)>, Profile), StepError> {
+fn compile(images: Vec<Image>) -> Result<(BTreeMap<String, (Image, Profile)>, Profile), StepError> {
     let bad = |name: &str, reason: String| {
         StepError::new("seccomp", Errno::EINVAL, format!("{name}: {reason}"))
     };
@@ -267,7 +275,11 @@ mod tests {
 
     #[test]
     fn a_uid_in_use_is_never_given_again_and_a_free_one_late() {
-        let mut pool = UidPool { base: 100, count: 3, next: 0 };
+        let mut pool = UidPool {
+            base: 100,
+            count: 3,
+            next: 0,
+        };
         assert_eq!(pool.take(|_| false), Some(100));
         assert_eq!(pool.take(|uid| uid == 100), Some(101));
         assert_eq!(pool.take(|uid| uid == 101), Some(102));

@@ -113,9 +113,7 @@ pub(super) fn open_tree(dir: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd> {
         | libc::AT_RECURSIVE as u32
         | libc::AT_EMPTY_PATH as u32;
     // SAFETY: path is a valid C string.
-    let fd = unsafe {
-        libc::syscall(libc::SYS_open_tree, dir.as_raw_fd(), path.as_ptr(), flags)
-    };
+    let fd = unsafe { libc::syscall(libc::SYS_open_tree, dir.as_raw_fd(), path.as_ptr(), flags) };
     Ok(owned(Errno::result(fd)? as RawFd))
 }
 
@@ -129,7 +127,12 @@ pub(super) fn move_mount(mount: BorrowedFd<'_>, dir: BorrowedFd<'_>, path: &CStr
             c"".as_ptr(),
             dir.as_raw_fd(),
             path.as_ptr(),
-            libc::MOVE_MOUNT_F_EMPTY_PATH | if path.is_empty() { libc::MOVE_MOUNT_T_EMPTY_PATH } else { 0 },
+            libc::MOVE_MOUNT_F_EMPTY_PATH
+                | if path.is_empty() {
+                    libc::MOVE_MOUNT_T_EMPTY_PATH
+                } else {
+                    0
+                },
         )
     };
     Errno::result(result).map(drop)
@@ -166,12 +169,21 @@ pub(super) fn new_mount(
     const SET_STRING: u32 = 1;
     const CREATE: u32 = 6;
     // SAFETY: kind is a valid C string.
-    let context = unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), 1 /* CLOEXEC */) };
+    let context = unsafe {
+        libc::syscall(libc::SYS_fsopen, kind.as_ptr(), 1 /* CLOEXEC */)
+    };
     let context = owned(Errno::result(context)? as RawFd);
     let config = |command: u32, key: *const libc::c_char, value: *const libc::c_char| {
         // SAFETY: key and value are null or valid C strings that live through the call.
         let result = unsafe {
-            libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), command, key, value, 0)
+            libc::syscall(
+                libc::SYS_fsconfig,
+                context.as_raw_fd(),
+                command,
+                key,
+                value,
+                0,
+            )
         };
         Errno::result(result).map(drop)
     };
@@ -183,7 +195,12 @@ pub(super) fn new_mount(
     config(CREATE, ptr::null(), ptr::null())?;
     // SAFETY: takes integers only.
     let mount = unsafe {
-        libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), 1 /* CLOEXEC */, attributes)
+        libc::syscall(
+            libc::SYS_fsmount,
+            context.as_raw_fd(),
+            1, /* CLOEXEC */
+            attributes,
+        )
     };
     Ok(owned(Errno::result(mount)? as RawFd))
 }
@@ -259,7 +276,12 @@ pub(super) fn loopback_up(socket: impl AsFd) -> Result<()> {
 pub(super) fn landlock_abi() -> i32 {
     // SAFETY: null and 0 with the version flag ask only for the version.
     let abi = unsafe {
-        libc::syscall(libc::SYS_landlock_create_ruleset, ptr::null::<u8>(), 0usize, 1u32)
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            ptr::null::<u8>(),
+            0usize,
+            1u32,
+        )
     };
     i32::try_from(abi).unwrap_or(0).max(0)
 }

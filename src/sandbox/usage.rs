@@ -37,8 +37,7 @@ impl Counters {
                     usage.cpu_time = Duration::from_nanos(number(&text).unwrap_or(0));
                 }
                 CounterKind::CpuStat => {
-                    usage.cpu_time =
-                        Duration::from_micros(field(&text, "usage_usec").unwrap_or(0));
+                    usage.cpu_time = Duration::from_micros(field(&text, "usage_usec").unwrap_or(0));
                 }
             }
         }
@@ -61,8 +60,13 @@ fn number(text: &str) -> Option<u64> {
 }
 
 fn field(text: &str, name: &str) -> Option<u64> {
-    text.lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+    text.lines().find_map(|line| {
+        line.strip_prefix(name)?
+            .strip_prefix(' ')?
+            .trim()
+            .parse()
+            .ok()
+    })
 }
 
 #[cfg(test)]

@@ -153,7 +153,10 @@ pub(super) fn receive<T: DeserializeOwned>(
         return Ok(None);
     }
     if cut {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "message was cut"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "message was cut",
+        ));
     }
     let message = serde_json::from_slice(&bytes[..length])?;
     Ok(Some((message, fds)))

@@ -357,7 +357,7 @@ impl Registry {
             Ok(()) => self.start_execution(&shared, options).await,
             Err(error) => Err(error),
         };
-        let mut inner = match started {
+        let started = match started {
             Ok(inner) => inner,
             Err(error) => {
                 shared.request_end(EndReason::OneShotDone);
@@ -369,8 +369,10 @@ impl Registry {
         let (sender, receiver) = mpsc::channel(EVENT_QUEUE);
         let cancel = CancellationToken::new();
         let kill = cancel.clone().drop_guard();
-        let (id, session_id) = (inner.id, inner.session_id);
+        let (id, session_id) = (started.id, started.session_id);
         tokio::spawn(async move {
+            // The whole of it: capturing only its events would drop, and so kill, it here.
+            let mut inner = started;
             loop {
                 let event = tokio::select! {
                     event = inner.events.recv() => event,

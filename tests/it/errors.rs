@@ -23,7 +23,7 @@ fn is(status: &Status, code: Code, why: &str) {
 
 /// Refused for one field, before anything starts.
 fn names(status: &Status, field: &str) {
-    is(status, Code::InvalidArgument, "INVALID_ARGUMENT");
+    is(status, Code::InvalidArgument, "INVALID_FIELD");
     let named = fields(status);
     let last = |name: &String| name.rsplit('.').next() == Some(field);
     assert!(named.iter().any(last), "{field} in {named:?}");
@@ -144,7 +144,7 @@ async fn every_session_option_is_checked() {
     ] {
         let status = client.create(options.clone()).await.unwrap_err();
         let named = fields(&status);
-        is(&status, Code::InvalidArgument, "INVALID_ARGUMENT");
+        is(&status, Code::InvalidArgument, "INVALID_FIELD");
         assert!(
             named
                 .iter()
@@ -243,7 +243,7 @@ async fn every_execution_option_is_checked() {
             },
         ),
         (
-            "place",
+            "session_id",
             ExecutionOptions {
                 place: None,
                 ..valid()

@@ -149,10 +149,19 @@ fn modules_use_lower_layers_only() {
 fn some_crates_stay_in_their_layer() {
     let mut wrong = Vec::new();
     for (path, text) in sources() {
+        // Tests look at what they test by whatever means there are.
+        if path.components().any(|part| {
+            ["tests", "tests.rs"]
+                .map(Some)
+                .contains(&part.as_os_str().to_str())
+        }) {
+            continue;
+        }
+        let text = text.split("#[cfg(test)]").next().unwrap_or_default();
         let module = module_of(&path);
         for (crates, modules) in CRATES {
             for name in crates.iter().filter(|_| !modules.contains(&&*module)) {
-                let named = code(&text).any(|line| {
+                let named = code(text).any(|line| {
                     line.match_indices(&format!("{name}::")).any(|(at, _)| {
                         let before = line[..at].chars().next_back();
                         !before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':')

@@ -229,6 +229,17 @@ impl Driver {
         }
     }
 
+    /// An answer of `Target.getTargetInfo`.
+    pub(super) fn described(&mut self, result: &[u8]) {
+        if let Ok(told) = serde_json::from_slice::<Told>(result) {
+            // Closed meanwhile: must not come back.
+            let known = self.shared.board().pages.get(&told.target_info.target_id).is_some();
+            if known {
+                self.seen(told.target_info);
+            }
+        }
+    }
+
     fn page_closed(&mut self, target: &str) {
         let mut board = self.shared.board();
         let events = board.pages.closed(target);
@@ -296,6 +307,7 @@ impl Driver {
         let open = match message.method.as_deref().unwrap_or_default() {
             "Page.javascriptDialogOpening" => true,
             "Page.javascriptDialogClosed" => false,
+            "Page.loadEventFired" => return self.look(target),
             _ => return,
         };
         match open {

@@ -184,6 +184,11 @@ impl Driver {
         } = pending;
         match then {
             Then::Nothing | Then::Enumerate => {}
+            Then::Look => {
+                if let Ok(result) = &outcome {
+                    self.described(result);
+                }
+            }
             Then::Connect(connecting) => return self.connected(*connecting, &outcome),
             Then::Attach => {
                 if let (Some(client), Ok(result)) = (client, &outcome)

@@ -31,10 +31,7 @@ pub(super) fn as_user<T>(uid: u32, work: impl FnOnce() -> T) -> T {
     result
 }
 
-pub(super) fn run(
-    scratch: &OwnedFd,
-    operation: &FileOperation,
-) -> Result<Option<File>, StepError> {
+pub(super) fn run(scratch: &OwnedFd, operation: &FileOperation) -> Result<Option<File>, StepError> {
     match operation {
         FileOperation::Open(path) => open_file(scratch, path, OFlag::O_RDONLY).map(Some),
         FileOperation::Create(path) => {
@@ -71,7 +68,9 @@ fn relative(path: &Path) -> Result<PathBuf, StepError> {
     let mut parts = path.components();
     let plain = parts.next() == Some(Component::RootDir)
         && parts.clone().count() <= MAX_DEPTH
-        && parts.clone().all(|part| matches!(part, Component::Normal(_)));
+        && parts
+            .clone()
+            .all(|part| matches!(part, Component::Normal(_)));
     let top = parts.clone().next().map(|part| part.as_os_str());
     let known = [ScratchDir::Tmp, ScratchDir::Workspace]
         .iter()
@@ -83,7 +82,11 @@ fn relative(path: &Path) -> Result<PathBuf, StepError> {
 }
 
 fn beneath(scratch: &OwnedFd, path: &Path, flags: OFlag) -> Result<OwnedFd, Errno> {
-    let mode = if flags.contains(OFlag::O_CREAT) { 0o600 } else { 0 };
+    let mode = if flags.contains(OFlag::O_CREAT) {
+        0o600
+    } else {
+        0
+    };
     let how = OpenHow::new()
         .flags(flags | OFlag::O_CLOEXEC | OFlag::O_NOCTTY)
         .mode(Mode::from_bits_truncate(mode))

@@ -110,8 +110,12 @@ fn ends(control: Control) -> Result<Ends, Errno> {
     let (daemon, child) = match control {
         Control::None => (vec![], vec![]),
         Control::Frames => {
-            let (daemon, child) =
-                socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?;
+            let (daemon, child) = socketpair(
+                AddressFamily::Unix,
+                SockType::Stream,
+                None,
+                SockFlag::SOCK_CLOEXEC,
+            )?;
             (vec![daemon], vec![child])
         }
         Control::CdpPipe => {
@@ -166,7 +170,10 @@ impl Spawner {
         let Some(mut sandbox) = self.sandboxes.remove(&id) else {
             return Ok(());
         };
-        let outcome = sandbox.building.as_mut().map_or(Ok(()), |building| building.outcome());
+        let outcome = sandbox
+            .building
+            .as_mut()
+            .map_or(Ok(()), |building| building.outcome());
         let waited = sys::wait(sandbox.pid, 0);
         if let Some(group) = &sandbox.group {
             group.remove();
@@ -174,7 +181,11 @@ impl Spawner {
         outcome?;
         match waited {
             Ok(Some(ended)) if ended.status == 0 => Ok(()),
-            _ => Err(StepError::new("init", Errno::ECHILD, "pid 1 did not end as it should")),
+            _ => Err(StepError::new(
+                "init",
+                Errno::ECHILD,
+                "pid 1 did not end as it should",
+            )),
         }
     }
 
@@ -188,7 +199,11 @@ impl Spawner {
         let id = SandboxId(self.next_id());
         let space = self.space(space_id)?;
         let (image, profile) = self.images.get(&spec.image).ok_or_else(|| {
-            StepError::new("validate", Errno::ENOENT, format!("no image {:?}", spec.image))
+            StepError::new(
+                "validate",
+                Errno::ENOENT,
+                format!("no image {:?}", spec.image),
+            )
         })?;
         let memory_is_limited = space.group.is_some();
         let plan = Plan::new(spec, &image.recipe, memory_is_limited)?;
@@ -238,7 +253,8 @@ impl Spawner {
             .and_then(|()| map_ids(pid, space.uid))
             .and_then(|()| group.as_ref().map_or(Ok(()), |group| group.attach(pid)))
             .and_then(|()| {
-                sync.write_all(&[1]).map_err(|error| StepError::io("release", &error, ""))
+                sync.write_all(&[1])
+                    .map_err(|error| StepError::io("release", &error, ""))
             });
         ends.daemon.counters = group.as_ref().map(Group::counters).unwrap_or_default();
         let mut sandbox = Sandbox {
@@ -296,7 +312,11 @@ impl Spawner {
     /// pid 1 has ended: reap it, which proves that all of the sandbox is gone, and say so.
     pub(super) fn reap(&mut self, id: SandboxId) -> io::Result<()> {
         // A status that came with the end must be seen first.
-        if self.sandboxes.get(&id).is_some_and(|sandbox| sandbox.building.is_some()) {
+        if self
+            .sandboxes
+            .get(&id)
+            .is_some_and(|sandbox| sandbox.building.is_some())
+        {
             self.building_news(id)?;
         }
         let Some(mut sandbox) = self.sandboxes.remove(&id) else {
@@ -316,7 +336,9 @@ impl Spawner {
                 wire::send(self.socket.as_fd(), &Message::Exited(id, exit), &[])?;
             }
         }
-        self.finish_closing(sandbox.space)
+        let space = sandbox.space;
+        drop(sandbox); // who closes the space may count our descriptors
+        self.finish_closing(space)
     }
 }
 

@@ -148,9 +148,10 @@ impl Spawner {
     /// Removes a closing space once its last sandbox is gone.
     pub(super) fn finish_closing(&mut self, id: SpaceId) -> io::Result<()> {
         let closing = self.spaces.get(&id).and_then(|space| space.closing);
-        let (Some(request), false) =
-            (closing, self.sandboxes.values().any(|sandbox| sandbox.space == id))
-        else {
+        let (Some(request), false) = (
+            closing,
+            self.sandboxes.values().any(|sandbox| sandbox.space == id),
+        ) else {
             return Ok(());
         };
         self.remove_space(id);

@@ -102,9 +102,15 @@ fn start(
     // may not signal root.
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed("PDEATHSIG"))?;
     let (images, init_profile) = super::compile(config.images).map_err(Refusal::Step)?;
-    let (base, count) = if rootless { (0, 1) } else { (config.uid_base, config.uid_count) };
+    let (base, count) = if rootless {
+        (0, 1)
+    } else {
+        (config.uid_base, config.uid_count)
+    };
     if count == 0 || (!rootless && base == 0) {
-        return Err(failed("uid_base and uid_count must not be 0")(Errno::EINVAL));
+        return Err(failed("uid_base and uid_count must not be 0")(
+            Errno::EINVAL,
+        ));
     }
     let mut spawner = Spawner {
         socket,
@@ -114,7 +120,11 @@ fn start(
         cgroups,
         rootless,
         home,
-        uids: UidPool { base, count, next: 0 },
+        uids: UidPool {
+            base,
+            count,
+            next: 0,
+        },
         spaces: std::collections::BTreeMap::new(),
         sandboxes: std::collections::BTreeMap::new(),
         next_id: 0,
@@ -143,4 +153,3 @@ fn own_user_namespace() -> Result<(), StepError> {
     }
     Ok(())
 }
-

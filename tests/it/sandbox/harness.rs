@@ -2,11 +2,12 @@
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use pagebox::limits::Bytes;
 use pagebox::sandbox::{
-    Control, Exit, GroupLimits, Image, Network, Sandbox, SandboxLimits, SandboxSpec, Sandboxes,
+    Control, Exit, ExitStatus, GroupLimits, Image, Network, Sandbox, SandboxLimits, SandboxSpec, Sandboxes,
     Space, SpaceSpec, SpawnerConfig, Weakening, start_spawner,
 };
 use tokio::io::AsyncReadExt as _;
@@ -18,7 +19,12 @@ pub(super) const LIMITS: GroupLimits = GroupLimits {
     cpu_percent: 200,
 };
 
+/// uids of its own for every spawner of a test run, so that a test finds its own processes.
+const UIDS: u32 = 100;
+
 pub(super) fn config() -> SpawnerConfig {
+    static STARTED: AtomicU32 = AtomicU32::new(0);
+    let number = std::process::id() % 10_000 * 100 + STARTED.fetch_add(1, Relaxed);
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let images = Image::load_all(
         &root.join("sandbox-images"),
@@ -29,10 +35,38 @@ pub(super) fn config() -> SpawnerConfig {
         executable: Some(PathBuf::from(env!("CARGO_BIN_EXE_pagebox"))),
         images,
         allow_degraded: vec![Weakening::SharedUid, Weakening::NoCgroup],
-        uid_base: 2_000_000 + std::process::id() % 1000 * 100,
-        uid_count: 100,
+        uid_base: 100_000_000 + number * UIDS,
+        uid_count: UIDS,
         daemon_uid: 65534,
     }
+}
+
+/// Real processes under the uids of a spawner: pid and the text of /proc/PID/status.
+pub(super) fn processes(config: &SpawnerConfig) -> Vec<(u32, String)> {
+    let uids = config.uid_base..config.uid_base + config.uid_count;
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter_map(|pid: u32| {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            let uid = field(&status, "Uid")
+                .split_whitespace()
+                .next()?
+                .parse()
+                .ok()?;
+            uids.contains(&uid).then_some((pid, status))
+        })
+        .collect()
+}
+
+/// A field of /proc/PID/status.
+pub(super) fn field<'a>(status: &'a str, name: &str) -> &'a str {
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+        .unwrap_or_default()
+        .trim()
 }
 
 /// Must run inside a tokio runtime that runs on the calling thread.
@@ -92,9 +126,14 @@ pub(super) async fn finish(mut sandbox: Sandbox) -> Ran {
     let stdout = read_all(sandbox.stdout.take().unwrap());
     let stderr = read_all(sandbox.stderr.take().unwrap());
     let all = async { tokio::join!(stdout, stderr, sandbox.wait()) };
-    let (stdout, stderr, exit) =
-        tokio::time::timeout(Duration::from_secs(20), all).await.unwrap();
-    Ran { stdout, stderr, exit }
+    let (stdout, stderr, exit) = tokio::time::timeout(Duration::from_secs(20), all)
+        .await
+        .unwrap();
+    Ran {
+        stdout,
+        stderr,
+        exit,
+    }
 }
 
 pub(super) async fn run(space: &Space, spec: SandboxSpec) -> Ran {
@@ -106,4 +145,47 @@ pub(super) async fn output(space: &Space, script: &str) -> String {
     let ran = run(space, bash(script)).await;
     assert_eq!(ran.stderr, "", "{script}: {ran:?}");
     ran.stdout
+}
+
+/// A spawner with one space.
+pub(super) struct World {
+    pub(super) config: SpawnerConfig,
+    pub(super) sandboxes: Sandboxes,
+    pub(super) space: Space,
+}
+
+impl World {
+    pub(super) async fn new() -> Self {
+        let config = config();
+        let sandboxes = Sandboxes::connect(start_spawner(&config).unwrap()).unwrap();
+        let space = sandboxes.create_space(space_spec()).await.unwrap();
+        Self {
+            config,
+            sandboxes,
+            space,
+        }
+    }
+
+    pub(super) async fn output(&self, script: &str) -> String {
+        output(&self.space, script).await
+    }
+
+    /// The reason at the end of what a script that must fail writes to stderr.
+    pub(super) async fn error(&self, script: &str) -> String {
+        let ran = run(&self.space, bash(script)).await;
+        assert_ne!(ran.exit.status, ExitStatus::Code(0), "{script}: {ran:?}");
+        ran.stderr
+            .lines()
+            .next()
+            .and_then(|line| line.rsplit(": ").next())
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    /// Closes everything; nothing may be left.
+    pub(super) async fn end(self) {
+        self.space.close().await.unwrap();
+        assert_eq!(processes(&self.config), []);
+        self.sandboxes.shutdown().await;
+    }
 }

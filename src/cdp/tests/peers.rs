@@ -1,0 +1,1 @@
+//! The real clients: skipped where they are not installed.
