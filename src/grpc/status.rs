@@ -218,6 +218,7 @@ mod tests {
     use super::*;
     use crate::execution::{BadRequest, Language};
     use crate::id::SessionId;
+    use crate::runner;
 
     fn reason_of(status: &Status) -> String {
         let info = status.get_details_error_info().expect("an ErrorInfo");
@@ -279,7 +280,7 @@ mod tests {
             (
                 S::Runner {
                     language: Language::Bash,
-                    detail: "x".into(),
+                    source: std::sync::Arc::new(runner::Error::Reported("x".into())),
                 }
                 .into(),
                 Code::Internal,
