@@ -218,7 +218,6 @@ mod tests {
     use super::*;
     use crate::execution::{BadRequest, Language};
     use crate::id::SessionId;
-    use crate::runner;
 
     fn reason_of(status: &Status) -> String {
         let info = status.get_details_error_info().expect("an ErrorInfo");
@@ -280,7 +279,7 @@ mod tests {
             (
                 S::Runner {
                     language: Language::Bash,
-                    source: std::sync::Arc::new(runner::Error::Reported("x".into())),
+                    source: std::sync::Arc::new(crate::runner::Error::Cancelled),
                 }
                 .into(),
                 Code::Internal,

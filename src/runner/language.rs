@@ -7,6 +7,8 @@ use super::{CDP_PORT, PROXY_PORT};
 /// Directory every runner starts in; part of the scratch.
 pub(super) const WORKSPACE: &str = "/workspace";
 
+const NODE: &str = "/usr/bin/node";
+
 /// Name of the image a language runs in.
 pub(super) fn image(language: Language) -> &'static str {
     language.as_str()
@@ -16,12 +18,17 @@ pub(super) fn image(language: Language) -> &'static str {
 pub(super) fn argv(language: Language) -> Vec<String> {
     let argv: &[&str] = match language {
         Language::Node => &[
-            "/usr/bin/node",
+            NODE,
             "--no-warnings",
             "/opt/pagebox/runners/node/runner.mjs",
         ],
         Language::Python => &[
             "/opt/pagebox/runners/python/.venv/bin/python",
+            "-I",
+            "-B",
+            "-u",
+            "-X",
+            "utf8",
             "/opt/pagebox/runners/python/runner.py",
         ],
         Language::Bash => &["/bin/bash", "/opt/pagebox/runners/bash/runner.sh"],
@@ -49,7 +56,10 @@ pub(super) fn env(language: Language, cdp_url: &str) -> Vec<(String, String)> {
     ];
     match language {
         Language::Node => {}
-        Language::Python => env.push(("PYTHONDONTWRITEBYTECODE", "1")),
+        Language::Python => {
+            // Playwright's driver: the same binary as the node runner's, so its pages are shared.
+            env.push(("PLAYWRIGHT_NODEJS_PATH", NODE));
+        },
         Language::Bash => env.push(("AGENT_BROWSER_SOCKET_DIR", super::agent::SOCKET_DIR)),
     }
     env.into_iter()

@@ -556,6 +556,11 @@ impl Sandbox {
         ended.ok().and_then(|exit| *exit).unwrap_or(KILLED)
     }
 
+    /// Whether nothing of it is left.
+    pub fn has_ended(&self) -> bool {
+        self.exit.borrow().is_some()
+    }
+
     /// What it used so far; reads counters directly, microseconds, no spawner round trip.
     pub fn usage(&self) -> Usage {
         match *self.exit.borrow() {
