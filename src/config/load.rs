@@ -302,9 +302,11 @@ mod tests {
             value: Value::String("127.0.0.1:3".into()),
         }];
         let loaded = sources.load().unwrap();
-        let mut expected = Config::default();
-        expected.listen = "127.0.0.1:3".parse().unwrap();
-        expected.drain_grace = Duration::from_secs(1);
+        let mut expected = Config {
+            listen: "127.0.0.1:3".parse().unwrap(),
+            drain_grace: Duration::from_secs(1),
+            ..Config::default()
+        };
         expected.session.max_sessions = 4;
         assert_eq!(loaded.config, expected);
         assert!(loaded.is_set("listen"));
