@@ -9,14 +9,12 @@ use serde::Serialize;
 use tokio::process::Command;
 
 use crate::config::Config;
-use crate::sandbox::{Probe, ProbeState, Sandboxes, SpawnerProcess};
+use crate::sandbox::{self, Probe, ProbeState, Sandboxes, SpawnerProcess};
 
 /// What repairs a missing program.
 const REPAIR: &str = "run sandbox-images/setup.sh";
 /// Where programs of a sandbox may come from: sandboxes see only /usr.
 const PROGRAM_DIRS: [&str; 2] = ["/usr/local/bin", "/usr/bin"];
-/// Chromium as Debian installs it.
-const CHROMIUM: &str = "/usr/lib/chromium/chromium-headless-shell";
 const FONT_DIR: &str = "/usr/share/fonts";
 /// Directories looked through for a font: enough for any real tree, not for a loop of links.
 const MAX_FONT_DIRS: usize = 500;
@@ -55,7 +53,7 @@ impl Verdict {
 /// Examines the host, with the spawner or the reason there is none; inside the runtime.
 pub async fn examine(config: &Config, spawner: anyhow::Result<SpawnerProcess>) -> Vec<Probe> {
     let mut probes = isolation(spawner).await;
-    probes.push(chromium().await);
+    probes.push(chromium(&config.browser.program).await);
     probes.push(fonts(Path::new(FONT_DIR)));
     probes.push(node().await);
     match config.runners_dir() {
@@ -80,7 +78,11 @@ async fn isolation(spawner: anyhow::Result<SpawnerProcess>) -> Vec<Probe> {
             sandboxes.shutdown().await;
             probes
         }
-        Err(error) => vec![refused("spawner", format!("{error:#}"))],
+        Err(error) => match error.downcast_ref() {
+            // The spawner has probed, and found too little.
+            Some(sandbox::Error::HostRefused(report)) => report.probes.clone(),
+            _ => vec![refused("spawner", format!("{error:#}"))],
+        },
     }
 }
 
@@ -104,8 +106,8 @@ fn probe(mechanism: &str, state: ProbeState, detail: impl Into<String>) -> Probe
     }
 }
 
-async fn chromium() -> Probe {
-    match version(Path::new(CHROMIUM)).await {
+async fn chromium(program: &Path) -> Probe {
+    match version(program).await {
         Ok(version) => works("chromium", version),
         Err(error) => refused(
             "chromium",
@@ -226,20 +228,24 @@ fn find_program(name: &str) -> Option<PathBuf> {
 }
 
 /// What `program --version` prints, with nothing of our environment.
-async fn version(program: &Path) -> Result<String, String> {
+async fn version(program: &Path) -> Result<String, NoVersion> {
     let run = Command::new(program)
         .arg("--version")
         .env_clear()
         .stdin(std::process::Stdio::null())
         .kill_on_drop(true)
         .output();
-    let name = program.display();
+    let name = || program.to_owned();
     match tokio::time::timeout(VERSION_TIMEOUT, run).await {
-        Err(_) => Err(format!("{name} --version did not end")),
-        Ok(Err(error)) => Err(format!("{name}: {error}")),
-        Ok(Ok(output)) if !output.status.success() => {
-            Err(format!("{name} --version: {}", output.status))
-        }
+        Err(_) => Err(NoVersion::Slow(name())),
+        Ok(Err(source)) => Err(NoVersion::Start {
+            program: name(),
+            source,
+        }),
+        Ok(Ok(output)) if !output.status.success() => Err(NoVersion::Failed {
+            program: name(),
+            status: output.status,
+        }),
         Ok(Ok(output)) => Ok(String::from_utf8_lossy(&output.stdout)
             .lines()
             .next()
@@ -247,6 +253,23 @@ async fn version(program: &Path) -> Result<String, String> {
             .trim()
             .to_owned()),
     }
+}
+
+/// Why a program did not say its version.
+#[derive(Debug, thiserror::Error)]
+enum NoVersion {
+    #[error("cannot run {program}: {source}")]
+    Start {
+        program: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{0} --version did not end")]
+    Slow(PathBuf),
+    #[error("{program} --version failed: {status}")]
+    Failed {
+        program: PathBuf,
+        status: std::process::ExitStatus,
+    },
 }
 
 fn numbers(text: &str) -> impl Iterator<Item = u32> {
@@ -316,6 +339,7 @@ mod tests {
     #[tokio::test]
     async fn a_program_that_is_not_there_is_named() {
         let error = version(Path::new("/nonexistent/node")).await.unwrap_err();
+        let error = error.to_string();
         assert!(error.contains("/nonexistent/node"), "{error}");
     }
 }

@@ -302,9 +302,11 @@ mod tests {
             value: Value::String("127.0.0.1:3".into()),
         }];
         let loaded = sources.load().unwrap();
-        let mut expected = Config::default();
-        expected.listen = "127.0.0.1:3".parse().unwrap();
-        expected.drain_grace = Duration::from_secs(1);
+        let mut expected = Config {
+            listen: "127.0.0.1:3".parse().unwrap(),
+            drain_grace: Duration::from_secs(1),
+            ..Config::default()
+        };
         expected.session.max_sessions = 4;
         assert_eq!(loaded.config, expected);
         assert!(loaded.is_set("listen"));
@@ -394,6 +396,33 @@ mod tests {
         let (_file, sources) = file("drain_grace = \"soon\"\n");
         let message = sources.load().unwrap_err().to_string();
         assert!(message.contains("line 1"), "{message}");
+    }
+
+    #[test]
+    fn the_sample_file_names_every_key_with_its_default() {
+        let sample = include_str!("../../deploy/pagebox.toml");
+        let commented: Config = toml::from_str(sample).unwrap();
+        assert_eq!(commented, Config::default());
+        // `#key = value` is a setting, `# words` is a comment.
+        let uncommented = sample
+            .lines()
+            .map(|line| match line.strip_prefix('#') {
+                Some(setting) if !setting.starts_with(' ') => setting,
+                _ => line,
+            })
+            .collect::<Vec<_>>()
+            .join("\n");
+        let table: Table = uncommented.parse().unwrap();
+        let mut config: Config = toml::from_str(&uncommented).unwrap();
+        // These two have no default of their own.
+        assert!(config.runners.take().is_some() && config.images.take().is_some());
+        assert_eq!(config, Config::default());
+        let defaults = Table::try_from(Config::default()).unwrap();
+        for (section, keys) in &defaults {
+            for key in keys.as_table().into_iter().flat_map(Table::keys) {
+                assert!(table[section].get(key).is_some(), "{section}.{key}");
+            }
+        }
     }
 
     #[test]

@@ -55,6 +55,8 @@ pub fn start_spawner(config: &SpawnerConfig) -> Result<SpawnerProcess, Error> {
     let this = Path::new("/proc/self/exe");
     let child = Command::new(config.executable.as_deref().unwrap_or(this))
         .arg0(ARGV0)
+        // Ctrl-C in a terminal goes to the whole group; the daemon decides what it means.
+        .process_group(0)
         .env_clear()
         .current_dir("/")
         .stdin(Stdio::from(theirs))
