@@ -5,6 +5,13 @@ import { Script } from 'node:vm';
 /** Longer source lines (minified code) are not repeated. */
 const SOURCE_LINE_LIMIT = 1000;
 
+const escapes = new RegExp(`${String.fromCharCode(27)}\\[[0-9;]*m`, 'g');
+
+/** Without the terminal colours Playwright puts into messages. @param {string} text */
+export function uncoloured(text) {
+  return text.replace(escapes, '');
+}
+
 /**
  * The place and the source line above the stack, as node prints them.
  * @param {string} code @param {string} file @param {number} line from 1 @param {number} column from 0
