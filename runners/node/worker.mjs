@@ -7,9 +7,9 @@ import { Session } from 'node:inspector';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { workerData } from 'node:worker_threads';
-import { compileTimeText, syntaxText, tidy, uncoloured } from './errors.mjs';
+import { CodeError, compileTimeText, syntaxText, tidy, uncoloured } from './errors.mjs';
 import { openFrames } from './frames.mjs';
-import { CodeError, rewrite } from './rewrite.mjs';
+import { rewrite } from './rewrite.mjs';
 import { writeAll } from './stdio.mjs';
 
 /** How long the main thread may take to end after the daemon has gone. */
