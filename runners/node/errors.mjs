@@ -5,6 +5,23 @@ import { Script } from 'node:vm';
 /** Longer source lines (minified code) are not repeated. */
 const SOURCE_LINE_LIMIT = 1000;
 
+/** A syntax error of the user's code: `line` counts from 1, `column` from 0. */
+export class CodeError extends Error {
+  /** @param {string} message @param {number} line @param {number} column */
+  constructor(message, line, column) {
+    super(message);
+    this.line = line;
+    this.column = column;
+  }
+}
+
+const escapes = new RegExp(`${String.fromCharCode(27)}\\[[0-9;]*m`, 'g');
+
+/** Without the terminal colours Playwright puts into messages. @param {string} text */
+export function uncoloured(text) {
+  return text.replace(escapes, '');
+}
+
 /**
  * The place and the source line above the stack, as node prints them.
  * @param {string} code @param {string} file @param {number} line from 1 @param {number} column from 0
@@ -53,7 +70,7 @@ export function compileTimeText(error, details, code, file) {
 
 /**
  * A syntax error in V8's words when V8 sees it on the same line, else in the parser's.
- * @param {import('./rewrite.mjs').CodeError} error @param {string} code @param {string} file
+ * @param {CodeError} error @param {string} code @param {string} file
  */
 export function syntaxText(error, code, file) {
   const { line } = error;

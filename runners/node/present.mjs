@@ -12,14 +12,12 @@ import { inspect, types } from 'node:util';
 const { stringify } = JSON;
 const { isArray } = Array;
 const finite = Number.isFinite;
+const smaller = Math.min;
 const { getPrototypeOf, defineProperty } = Object;
 const isView = ArrayBuffer.isView;
 const BufferFrom = Buffer.from;
 const utf8Length = Buffer.byteLength;
 const Text = String;
-const escapes = new RegExp(`${String.fromCharCode(27)}\\[[0-9;]*m`, 'g');
-/** @type {(text: string, pattern: RegExp, by: string) => string} */
-const replace = Function.prototype.call.bind(String.prototype.replace);
 
 const INSPECT = {
   depth: 6,
@@ -108,7 +106,7 @@ function shown(value) {
 function cut(text, limit) {
   if (text.length * 3 <= limit || utf8Length(text) <= limit) return { text, truncated: false };
   const bytes = BufferFrom(text.slice(0, limit), 'utf8').subarray(0, limit + 1);
-  let end = bytes.length > limit ? limit : bytes.length;
+  let end = smaller(bytes.length, limit);
   while (end > 0 && (bytes[end] & 0xc0) === 0x80) end -= 1;
   return { text: bytes.toString('utf8', 0, end), truncated: true };
 }
@@ -138,14 +136,9 @@ export function describe(thrown) {
   }
   return {
     name: cut(name, 1024).text,
-    message: cut(uncoloured(message), TEXT_LIMIT).text,
-    text: cut(uncoloured(text), 4 * TEXT_LIMIT).text,
+    message: cut(message, TEXT_LIMIT).text,
+    text: cut(text, 4 * TEXT_LIMIT).text,
   };
-}
-
-/** Playwright puts terminal colours into its messages. @param {string} text */
-function uncoloured(text) {
-  return replace(text, escapes, '');
 }
 
 /** An Error of another realm, or one without V8's mark. @param {any} value */

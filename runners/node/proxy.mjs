@@ -11,6 +11,8 @@ import { connect } from 'node:tls';
 const load = createRequire(import.meta.url);
 const { env } = process;
 const { URL } = globalThis;
+/** For the way to the proxy itself. */
+const direct = new http.Agent();
 
 export function installProxy() {
   const plain = env.HTTP_PROXY || env.http_proxy;
@@ -55,7 +57,7 @@ function tunnelling(Base, proxy, encrypted) {
         method: 'CONNECT',
         path: target,
         headers: { host: target },
-        agent: false,
+        agent: direct,
       });
       request.once('connect', (response, socket) => {
         if (response.statusCode !== 200) {

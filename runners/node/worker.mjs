@@ -7,9 +7,9 @@ import { Session } from 'node:inspector';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { workerData } from 'node:worker_threads';
-import { compileTimeText, syntaxText, tidy } from './errors.mjs';
+import { CodeError, compileTimeText, syntaxText, tidy, uncoloured } from './errors.mjs';
 import { openFrames } from './frames.mjs';
-import { CodeError, rewrite } from './rewrite.mjs';
+import { rewrite } from './rewrite.mjs';
 import { writeAll } from './stdio.mjs';
 
 /** How long the main thread may take to end after the daemon has gone. */
@@ -67,7 +67,7 @@ async function call(name, parameters) {
     silent: true,
   });
   if (exceptionDetails)
-    throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text);
+    throw new Error(uncoloured(exceptionDetails.exception?.description ?? exceptionDetails.text));
   return result.value;
 }
 
@@ -77,7 +77,10 @@ async function initialise(frame) {
     if (frame.cdp_url !== null) await call('connect', [{ value: frame.cdp_url }]);
     send({ type: 'ready' });
   } catch (error) {
-    send({ type: 'failed', message: /** @type {Error} */ (error).message.slice(0, 4096) });
+    send({
+      type: 'failed',
+      message: /** @type {Error} */ (error).message.slice(0, 4096).toWellFormed(),
+    });
     setTimeout(() => call('exit', [{ value: 1 }]), 10);
   }
 }
@@ -118,6 +121,10 @@ async function execute(frame) {
   session.post('Runtime.releaseObjectGroup', { objectGroup: 'cell' });
   settledPage = reply.page;
   const { errors, ...rest } = reply;
+  for (const error of errors) {
+    error.message = uncoloured(error.message);
+    error.text = uncoloured(error.text);
+  }
   if (syntax) errors.unshift(syntax);
   for (const [index, error] of errors.entries()) {
     if (error === syntax) complain(error.text);
