@@ -34,7 +34,7 @@ class Guard:
             sys.stderr,
         )
         self._replaced: dict[str, str | None] = {}
-        # Second copies of `sys` or `asyncio` would not work; a module taken out is back in the next execution.
+        # Second copies of `sys` or `asyncio` would not work: what is taken out comes back.
         self._known = sys.modules
         self._modules = dict(sys.modules)
         warnings.showwarning = show_warning
