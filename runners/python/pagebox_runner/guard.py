@@ -2,6 +2,7 @@
 
 import builtins
 import fcntl
+import io
 import os
 import sys
 import warnings
@@ -34,7 +35,7 @@ class Guard:
             sys.stderr,
         )
         self._replaced: dict[str, str | None] = {}
-        # Second copies of `sys` or `asyncio` would not work; a module taken out is back in the next execution.
+        # Second copies of `sys` or `asyncio` would not work: what is taken out comes back.
         self._known = sys.modules
         self._modules = dict(sys.modules)
         warnings.showwarning = show_warning
@@ -109,7 +110,7 @@ def show_warning(
 
 
 def _unbuffered(fd: int, errors: str) -> TextIO:
-    import io
-
-    raw = io.FileIO(fd, "w", closefd=False)
-    return io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8", errors=errors, line_buffering=True)
+    # As `-u` makes them: no buffer, so that a kill loses nothing.
+    return io.TextIOWrapper(
+        io.FileIO(fd, "w", closefd=False), encoding="utf-8", errors=errors, write_through=True
+    )
