@@ -3,11 +3,14 @@
 //! Its socket lies in a directory that only this sandbox and bash see. After its start it can run
 //! no other program (`sandbox-images/agent.toml`).
 
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
 use tokio::sync::Mutex;
 use tracing::debug;
 use uuid::Uuid;
 
-use crate::sandbox::{Control, Network, Sandbox, SandboxSpec};
+use crate::sandbox::{self, Control, Network, Sandbox, SandboxSpec};
 
 use super::context::ContextEnv;
 use super::output::Pipe;
@@ -15,6 +18,20 @@ use super::{Error, language};
 
 /// Where the service's socket is, in the sandboxes that see it.
 pub(super) const SOCKET_DIR: &str = "/run/agent-browser";
+
+/// Where it serves its own screen stream, inside the runners' network only; it cannot be turned off.
+const STREAM_PORT: &str = "9223";
+/// What the service leaves in its directory.
+const SERVICE_FILES: [&str; 7] = [
+    "default.sock",
+    "default.pid",
+    "default.version",
+    "default.stream",
+    "default.engine",
+    "default.target",
+    "default.config",
+];
+const SETTINGS: &str = r#"{"action_policy":null,"confirm_actions":null,"debug":false,"default_timeout":null,"idle_timeout":null,"no_auto_dialog":false}"#;
 
 /// The native program; it needs no Node.
 const PROGRAM: &str =
@@ -78,18 +95,21 @@ async fn start(env: &ContextEnv, token: &str) -> Result<Running, Error> {
     let cdp_url = language::cdp_url(token);
     let variables = [
         ("HOME", "/home/agent"),
-        ("PATH", "/usr/bin"),
         ("LANG", "C.UTF-8"),
         ("TMPDIR", "/tmp"),
         ("AGENT_BROWSER_DAEMON", "1"),
         ("AGENT_BROWSER_SESSION", "default"),
         ("AGENT_BROWSER_SOCKET_DIR", SOCKET_DIR),
         ("AGENT_BROWSER_CDP", &cdp_url),
-        ("AGENT_BROWSER_PLUGINS", "[]"),
-        ("AGENT_BROWSER_SCREENSHOT_DIR", language::WORKSPACE),
+        // Between executions it stays on its page; bash moves it to the active one.
+        ("AGENT_BROWSER_PIN_TAB", "1"),
+        ("AGENT_BROWSER_STREAM_PORT", STREAM_PORT),
+        ("AGENT_BROWSER_NO_VERSION_CHECK", "1"),
+        ("AGENT_BROWSER_SCREENSHOT_DIR", "/tmp"),
         // Zero: it lives as long as the session.
         ("AGENT_BROWSER_IDLE_TIMEOUT_MS", "0"),
     ];
+    prepare_socket_dir(env).await?;
     let mut sandbox = env
         .space
         .spawn(SandboxSpec {
@@ -115,5 +135,57 @@ async fn start(env: &ContextEnv, token: &str) -> Result<Running, Error> {
             }
         }
     });
-    Ok(Running { sandbox, output })
+    let running = Running { sandbox, output };
+    match tokio::time::timeout(env.config.start_timeout, listening(env, &running)).await {
+        Ok(Ok(())) => Ok(running),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(Error::Slow(env.config.start_timeout)),
+    }
+}
+
+/// Leaves nothing of an earlier service there, and the settings the command line compares with its
+/// own: a command that finds others would stop the service to start its own.
+async fn prepare_socket_dir(env: &ContextEnv) -> Result<(), Error> {
+    let scratch = env.space.scratch();
+    for name in SERVICE_FILES {
+        match scratch.remove(&file(name)).await {
+            Ok(()) => {}
+            Err(error) if is_missing(&error) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let mut config = scratch.create(&file("default.config")).await?;
+    std::io::Write::write_all(&mut config, SETTINGS.as_bytes())?;
+    Ok(())
+}
+
+/// Returns when the service's socket is there.
+async fn listening(env: &ContextEnv, running: &Running) -> Result<(), Error> {
+    const STEP: Duration = Duration::from_millis(2);
+    let socket = file("default.sock");
+    loop {
+        // What is there but no regular file is refused with another error than what is not there.
+        match env.space.scratch().open(&socket).await {
+            Err(error) if is_missing(&error) => {}
+            _ => return Ok(()),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(STEP) => {}
+            exit = running.sandbox.wait() => {
+                return Err(Error::Ended {
+                    exit: format!("agent-browser's service: {:?}", exit.status),
+                    stderr: String::new(),
+                });
+            }
+        }
+    }
+}
+
+fn file(name: &str) -> PathBuf {
+    Path::new(SOCKET_DIR).join(name)
+}
+
+fn is_missing(error: &sandbox::Error) -> bool {
+    let kind = error.errno().map(std::io::Error::from_raw_os_error);
+    kind.is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }

@@ -211,7 +211,11 @@ pub(super) async fn run(
     let killed =
         watch.ending.deadline_hit || watch.ending.output_limit_hit || watch.ending.cancelled;
     let (result, result_truncated, error) = claims(claimed, outcome, &options);
-    let active = env.hub.active_page();
+    let active = match env.hub.look_at_active_page().await {
+        Ok(page) => page,
+        // The browser is gone; what was known last is the best there is.
+        Err(_) => env.hub.active_page(),
+    };
     info!(%language, ?outcome, exit_code, ?duration, "execution ended");
     let report = ExecutionReport {
         execution_id: id,

@@ -60,7 +60,11 @@ pub(super) fn env(language: Language, cdp_url: &str) -> Vec<(String, String)> {
             // Playwright's driver: the same binary as the node runner's, so its pages are shared.
             env.push(("PLAYWRIGHT_NODEJS_PATH", NODE));
         },
-        Language::Bash => env.push(("AGENT_BROWSER_SOCKET_DIR", super::agent::SOCKET_DIR)),
+        Language::Bash => env.extend([
+            ("AGENT_BROWSER_SOCKET_DIR", super::agent::SOCKET_DIR),
+            ("AGENT_BROWSER_SCREENSHOT_DIR", "/tmp"),
+            ("AGENT_BROWSER_NO_VERSION_CHECK", "1"),
+        ]),
     }
     env.into_iter()
         .map(|(name, value)| (name.to_owned(), value.to_owned()))

@@ -193,7 +193,7 @@ impl Registry {
             }
             (shared, inbox)
         };
-        let span = info_span!("session", session_id = %shared.id);
+        let span = info_span!(parent: None, "session", session_id = %shared.id);
         let registry = self.clone();
         let task_shared = Arc::clone(&shared);
         self.inner.tasks.spawn(

@@ -117,13 +117,15 @@ impl Runner {
 
     /// Sends one execution and waits for `finished` or the runner's end, reading the output beside it.
     async fn play(&mut self, line: &Line, id: &str, cwd: &Path) -> Result<Reply> {
-        self.send(&json!({
-            "type": "execute", "id": id, "page": null,
-            "result_limit_bytes": line.result_limit_bytes,
-            "environment": line.environment,
-            "code": line.code.replace("{CWD}", &cwd.display().to_string()),
-        }))
-        .await?;
+        let frame = format!(
+            r#"{{"type":"execute","id":{},"page":null,"result_limit_bytes":{},"environment":{},"code":{}}}"#,
+            serde_json::to_string(id)?,
+            line.result_limit_bytes,
+            serde_json::to_string(&line.environment)?,
+            serde_json::to_string(&line.code.replace("{CWD}", &cwd.display().to_string()))?,
+        );
+        self.to_runner.write_all(frame.as_bytes()).await?;
+        self.to_runner.write_all(b"\n").await?;
         let (mut stdout, mut stderr, mut frame) = (Vec::new(), Vec::new(), Vec::new());
         let (mut stdout_open, mut stderr_open) = (true, true);
         loop {
@@ -345,4 +347,24 @@ async fn node() -> Result<()> {
         return Ok(());
     }
     conversation("node", &["node".into(), runner.display().to_string()]).await
+}
+
+#[tokio::test]
+async fn python() -> Result<()> {
+    let home = root().join("runners/python");
+    let runner = home.join("runner.py");
+    let python = home.join(".venv/bin/python");
+    if !installed("python", &[runner.clone(), python.clone()])? {
+        return Ok(());
+    }
+    let mut command = vec![python.display().to_string()];
+    command.extend(["-I", "-B", "-u", "-X", "utf8"].map(String::from));
+    command.push(runner.display().to_string());
+    conversation("python", &command).await
+}
+
+#[tokio::test]
+async fn bash() -> Result<()> {
+    let runner = root().join("runners/bash/runner.sh");
+    conversation("bash", &["/bin/bash".into(), runner.display().to_string()]).await
 }
