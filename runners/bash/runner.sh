@@ -132,6 +132,13 @@ keep_directory() {
   fi
 }
 
+# Has the service run a command, for its effect only.
+ask_service() (
+  # With a proxy the command would have the service launch a browser of its own.
+  unset HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy
+  timeout "$SETTLE_SECONDS" "$native" "$@" >/dev/null 2>&1 8>&- 9>&- 3>&- 4>&- || :
+)
+
 # The page agent-browser is on, as a JSON value, null when that is the page this execution began with.
 #
 # Between executions the service is pinned to its page: otherwise it would follow any page another
@@ -142,7 +149,7 @@ settle_page() {
   [[ -n ${CDP_URL-} && -r $target_file ]] || return 0
   IFS= read -r line <"$target_file" || :
   if [[ $line == *'"pinned":false'* ]]; then
-    timeout "$SETTLE_SECONDS" "$native" --pin-tab tab list >/dev/null 8>&- 9>&- 3>&- 4>&- || :
+    ask_service --pin-tab tab list
     IFS= read -r line <"$target_file" || :
     if [[ $line =~ \"targetId\":\"([0-9A-F]+)\" && ${BASH_REMATCH[1]} != "$page" ]]; then
       moved=\"${BASH_REMATCH[1]}\"
@@ -160,6 +167,10 @@ main() {
   unset CDP_URL
   if [[ $line =~ \"cdp_url\":\"([^\"]*)\" ]]; then
     export CDP_URL=${BASH_REMATCH[1]}
+  fi
+  # The service connects with its first command, and says so on that command's stderr.
+  if [[ -n ${CDP_URL-} && -S ${target_file%target}sock ]]; then
+    ask_service get url
   fi
   send '{"type":"ready"}'
   while IFS= read -r -u 3 line; do
