@@ -170,7 +170,7 @@ main() {
   fi
   # The service connects with its first command, and says so on that command's stderr.
   if [[ -n ${CDP_URL-} && -S ${target_file%target}sock ]]; then
-    ask_service get url
+    ask_service --no-pin-tab get url
   fi
   send '{"type":"ready"}'
   while IFS= read -r -u 3 line; do
