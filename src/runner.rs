@@ -46,7 +46,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            memory: Bytes::mib(512),
+            memory: Bytes::gib(1),
             processes: 256,
             cpu_percent: 200,
             open_files: 1024,

@@ -16,11 +16,14 @@ const realm = globalThis;
 
 /** @type {import('playwright-core').Browser | undefined} */
 let browser;
+/** Where it is. */
+let endpoint = '';
 /** The page of the latest binding. @type {any} */
 let bound;
 
 /** @param {string} url a CDP WebSocket URL */
 export async function connect(url) {
+  endpoint = url;
   const { chromium } = createRequire(import.meta.url)('playwright-core');
   browser = /** @type {import('playwright-core').Browser} */ (
     await chromium.connectOverCDP(url, { isLocal: true })
@@ -44,6 +47,8 @@ export async function connect(url) {
  */
 export function bindPage(target) {
   if (!browser) return undefined;
+  // The code closed its connection (`browser.close()`); the browser itself lives on.
+  if (!browser.isConnected()) return connect(endpoint).then(() => bindPage(target));
   bind('browser', browser);
   bind('context', browser.contexts()[0]);
   const known = target === null ? (isOpen(bound) ? bound : pages().at(-1)) : find(target);

@@ -355,6 +355,12 @@ impl Hub {
         self.0.closed.cancelled().await;
     }
 
+    /// Whether the browser is gone.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.0.closed.is_cancelled()
+    }
+
     /// Disconnects all clients and ends the hub's tasks.
     pub async fn shutdown(&self) {
         self.0.closed.cancel();

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span};
@@ -19,7 +19,7 @@ use crate::execution::{ExecutionEvent, ExecutionOptions, Language};
 use crate::id::{ExecutionId, SessionId};
 use crate::sandbox::Space;
 
-use super::drive::{self, Live};
+use super::drive::{self, Live, Lost};
 use super::{AgentService, Config, Error};
 
 /// What all contexts of a session share.
@@ -89,6 +89,8 @@ pub struct Started {
 #[derive(Debug)]
 pub struct Context {
     jobs: mpsc::Sender<Job>,
+    /// One for each job, from the queue to its end.
+    places: Arc<Semaphore>,
     task: JoinHandle<()>,
 }
 
@@ -103,7 +105,8 @@ impl Context {
         warm: bool,
         cancel: CancellationToken,
     ) -> Self {
-        let (jobs, inbox) = mpsc::channel(queue.max(1));
+        let places = queue + 1;
+        let (jobs, inbox) = mpsc::channel(places);
         let span = info_span!("context", %language);
         let worker = Worker {
             language,
@@ -111,17 +114,26 @@ impl Context {
             cancel,
             live: None,
             used: false,
-            lost: false,
+            lost: Lost::default(),
         };
         let task = tokio::spawn(worker.run(inbox, warm).instrument(span));
-        Self { jobs, task }
+        Self {
+            jobs,
+            places: Arc::new(Semaphore::new(places)),
+            task,
+        }
     }
 
     /// Queues a job.
     ///
     /// # Errors
     /// Gives the job back when the queue is full or the context has ended.
-    pub fn enqueue(&self, job: Job) -> Result<(), Box<Job>> {
+    pub fn enqueue(&self, mut job: Job) -> Result<(), Box<Job>> {
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            return Err(Box::new(job));
+        };
+        let guard = job.guard;
+        job.guard = OnDrop::new(move || drop((place, guard)));
         self.jobs
             .try_send(job)
             .map_err(|error| Box::new(error.into_inner()))
@@ -142,8 +154,7 @@ struct Worker {
     live: Option<Live>,
     /// The runner has run an execution, so it has state to lose.
     used: bool,
-    /// State was lost since the last execution.
-    lost: bool,
+    lost: Lost,
 }
 
 impl Worker {
@@ -186,7 +197,7 @@ impl Worker {
 
     async fn ensure_live(&mut self) -> Result<(), Error> {
         if self.live.is_none() {
-            let start = drive::start(self.language, &self.env);
+            let start = drive::start(self.language, &self.env, &mut self.lost.page);
             self.live = Some(tokio::select! {
                 live = start => live?,
                 () = self.cancel.cancelled() => return Err(Error::Cancelled),
@@ -205,10 +216,10 @@ impl Worker {
             return;
         }
         let Some(live) = &mut self.live else { return };
-        let restarted = std::mem::take(&mut self.lost);
+        let lost = std::mem::take(&mut self.lost);
         self.used = true;
         let span = info_span!("execution", execution_id = %job.id);
-        let alive = drive::run(live, &self.env, self.language, job, restarted)
+        let alive = drive::run(live, &self.env, self.language, job, lost)
             .instrument(span)
             .await;
         if !alive {
@@ -220,7 +231,7 @@ impl Worker {
     async fn forget(&mut self) {
         if let Some(live) = self.live.take() {
             live.end(&self.env.hub).await;
-            self.lost |= std::mem::take(&mut self.used);
+            self.lost.context |= std::mem::take(&mut self.used);
         }
     }
 }

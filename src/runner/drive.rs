@@ -24,6 +24,15 @@ const BROWSER_DEATH_GRACE: Duration = Duration::from_secs(1);
 /// How much of a failed runner's stderr goes into the error.
 const STDERR_TAIL: usize = 2 << 10;
 
+/// What was lost since the execution before.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Lost {
+    /// The runner, with its state.
+    pub(super) context: bool,
+    /// The active page, which did not answer.
+    pub(super) page: bool,
+}
+
 /// A runner that is connected and can take an execution.
 #[derive(Debug)]
 pub(super) struct Live {
@@ -44,7 +53,12 @@ impl Live {
 }
 
 /// Builds the sandbox of a language's runner and waits until it is connected to the browser.
-pub(super) async fn start(language: Language, env: &ContextEnv) -> Result<Live, Error> {
+/// Sets `page_replaced` when the active page had to be replaced for that.
+pub(super) async fn start(
+    language: Language,
+    env: &ContextEnv,
+    page_replaced: &mut bool,
+) -> Result<Live, Error> {
     let began = Instant::now();
     if language == Language::Bash {
         env.agent.ensure(env).await?;
@@ -76,7 +90,14 @@ pub(super) async fn start(language: Language, env: &ContextEnv) -> Result<Live, 
         sandbox,
         token,
     };
-    match tokio::time::timeout(env.config.start_timeout, hello(&mut live, &cdp_url)).await {
+    let hello = async {
+        // A page that spins holds up every client that connects.
+        tokio::select! {
+            said = hello(&mut live, &cdp_url) => said,
+            () = keep_page_alive(&env.hub, page_replaced) => Err(Error::Cancelled),
+        }
+    };
+    match tokio::time::timeout(env.config.start_timeout, hello).await {
         Ok(Ok(())) => {
             debug!(elapsed = ?began.elapsed(), sandbox = %live.sandbox.id(), "runner ready");
             Ok(live)
@@ -89,6 +110,19 @@ pub(super) async fn start(language: Language, env: &ContextEnv) -> Result<Live, 
             live.end(&env.hub).await;
             Err(Error::Slow(env.config.start_timeout))
         }
+    }
+}
+
+/// Never returns. Looks after the active page while a runner connects.
+async fn keep_page_alive(hub: &Hub, page_replaced: &mut bool) {
+    const STEP: Duration = Duration::from_secs(2);
+    loop {
+        match hub.ensure_active_page().await {
+            Ok((_, replaced)) => *page_replaced |= replaced,
+            // The browser is gone; the runner finds that out by itself.
+            Err(error) => debug!(%error, "no page for the runner"),
+        }
+        tokio::time::sleep(STEP).await;
     }
 }
 
@@ -141,7 +175,7 @@ pub(super) async fn run(
     env: &ContextEnv,
     language: Language,
     job: Job,
-    context_restarted: bool,
+    before_it: Lost,
 ) -> bool {
     let Job {
         id,
@@ -155,10 +189,10 @@ pub(super) async fn run(
     live.stdout.drain();
     live.stderr.drain();
     let (page, page_replaced) = match env.hub.ensure_active_page().await {
-        Ok(found) => found,
+        Ok((page, replaced)) => (page, replaced || before_it.page),
         Err(error) => {
             debug!(%error, "no page for the execution");
-            (Page::default(), false)
+            (Page::default(), before_it.page)
         }
     };
     let before = live.sandbox.usage();
@@ -233,7 +267,7 @@ pub(super) async fn run(
         duration,
         peak_memory: usage.peak_memory,
         cpu_time: usage.cpu_time.saturating_sub(before.cpu_time),
-        context_restarted,
+        context_restarted: before_it.context,
         page_replaced,
         url: active.url,
         title: active.title,
@@ -397,7 +431,7 @@ impl Watch {
             }
         }
         if !self.ending.deadline_hit && !self.ending.cancelled {
-            self.ending.browser_died = is_closed(&env.hub).await;
+            self.ending.browser_died = env.hub.is_closed();
         }
         usage
     }
@@ -408,12 +442,6 @@ impl Watch {
 fn language_signal_is_own(signal: i32) -> bool {
     const SIGKILL: i32 = 9;
     signal != SIGKILL
-}
-
-async fn is_closed(hub: &Hub) -> bool {
-    tokio::time::timeout(Duration::ZERO, hub.closed())
-        .await
-        .is_ok()
 }
 
 enum Sent {

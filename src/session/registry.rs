@@ -340,7 +340,7 @@ impl Registry {
             }),
             Ok(Err(runner::Error::QueueFull { waiting })) => Err(Error::QueueFull { waiting }),
             Ok(Err(runner::Error::Cancelled)) | Err(_) => Err(shared.ended_error()),
-            Ok(Err(error)) => Err(runner_error(shared, language, error)),
+            Ok(Err(error)) => Err(runner_error(shared, language, error).await),
         }
     }
 
@@ -463,15 +463,21 @@ impl Registry {
     }
 }
 
-fn runner_error(shared: &Shared, language: Language, error: runner::Error) -> Error {
-    if shared.state() == State::Ready {
-        Error::Runner {
+/// Why a runner did not start: for a session whose browser is gone that is the reason, whatever
+/// the runner says.
+async fn runner_error(shared: &Shared, language: Language, error: runner::Error) -> Error {
+    let ending = match shared.hub() {
+        Some(hub) => hub.is_closed(),
+        None => true,
+    };
+    if !ending && shared.state() == State::Ready {
+        return Error::Runner {
             language,
             source: Arc::new(error),
-        }
-    } else {
-        shared.ended_error()
+        };
     }
+    shared.end_requested().await;
+    shared.ended_error()
 }
 
 /// Ends a session whose caller went away before it was ready.

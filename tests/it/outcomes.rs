@@ -323,6 +323,8 @@ async fn cancel_ends_a_running_and_a_queued_execution() {
 #[tokio::test]
 async fn stopping_a_session_cancels_what_runs_in_it() {
     let session = open("/").await;
+    // A running context: what has not started is refused instead, as the session has ended.
+    session.node("1").await;
     let running = {
         let session = session.clone();
         tokio::spawn(async move {
