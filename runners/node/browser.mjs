@@ -58,6 +58,8 @@ export function bindPage(target) {
     return undefined;
   }
   return waitFor(target).then((page) => {
+    // A connection that is just closing has lost its pages before it says so.
+    if (!page && browser && !browser.isConnected()) return bindPage(target);
     bound = page ?? pages().at(-1);
     bind('page', bound);
   });
@@ -104,13 +106,17 @@ function waitFor(target) {
     const done = (/** @type {any} */ page) => {
       clearTimeout(timer);
       for (const context of contexts) context.off('page', check);
+      closing?.off('disconnected', lost);
       resolve(page);
     };
     const check = (/** @type {any} */ page) => {
       if (targetOf(page) === target) done(page);
     };
+    const closing = browser;
+    const lost = () => done(undefined);
     const timer = setTimeout(() => done(undefined), PAGE_WAIT_MS);
     for (const context of contexts) context.on('page', check);
+    closing?.once('disconnected', lost);
   });
 }
 

@@ -326,6 +326,8 @@ async fn a_crashed_chromium_fails_the_session_and_names_itself() {
     let daemon = crate::daemon::Daemon::start(crate::shared::binary(), "");
     let client = crate::client::Client::new(&daemon.url());
     let session = client.open(&site().url("/")).await;
+    // A running context: what has not started is refused instead, as the session has ended.
+    session.node("1").await;
     let running = {
         let session = session.clone();
         tokio::spawn(async move {
