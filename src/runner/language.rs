@@ -59,7 +59,7 @@ pub(super) fn env(language: Language, cdp_url: &str) -> Vec<(String, String)> {
         Language::Python => {
             // Playwright's driver: the same binary as the node runner's, so its pages are shared.
             env.push(("PLAYWRIGHT_NODEJS_PATH", NODE));
-        },
+        }
         Language::Bash => env.extend([
             ("AGENT_BROWSER_SOCKET_DIR", super::agent::SOCKET_DIR),
             ("AGENT_BROWSER_SCREENSHOT_DIR", "/tmp"),

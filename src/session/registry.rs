@@ -97,8 +97,7 @@ impl Registry {
     /// # Errors
     /// When the egress rules are not valid.
     pub fn new(sandboxes: Sandboxes, configs: Configs) -> Result<Self, egress::Error> {
-        let policy =
-            egress::Policy::new(&configs.egress)?;
+        let policy = egress::Policy::new(&configs.egress)?;
         let degraded = sandboxes
             .report()
             .probes
