@@ -19,8 +19,11 @@ use super::hub::{CALL_LIMIT, Hub, flatten};
 use super::pages::Entry;
 use super::{ClientKind, Error, Page, policy};
 
-/// How long a page may take to answer once its script was ended.
-const RECOVERY: Duration = Duration::from_millis(500);
+/// How long a page may take to answer once its script was ended. Generous: on a busy host a page
+/// that is only slow must not be taken for a stuck one and replaced.
+const RECOVERY: Duration = Duration::from_secs(3);
+/// How long a page that crashed before may take to show that it was loaded again.
+const RELOADED: Duration = Duration::from_millis(500);
 /// How long closing a stuck page is waited for; Chromium takes 0.5 s.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 /// Attempts at opening a page when the last one has closed.
@@ -99,7 +102,7 @@ impl Hub {
         tokio::pin!(answer);
         // A crashed page's session keeps requests for the page that comes back.
         let first = if entry.crashed {
-            limit.min(RECOVERY)
+            limit.min(RELOADED)
         } else {
             limit
         };

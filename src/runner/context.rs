@@ -177,6 +177,7 @@ impl Worker {
             };
             self.execute(job).await;
             if self.live.is_none() && !self.cancel.is_cancelled() && !inbox.is_closed() {
+                self.free_page().await;
                 self.warm_up().await;
             }
         }
@@ -185,6 +186,15 @@ impl Worker {
             let _ = job.started.send(Err(Error::Cancelled));
         }
         self.forget().await;
+    }
+
+    /// After a kill: code that was ended may have left its script running in the page, and a runner
+    /// cannot connect to a page that spins.
+    async fn free_page(&mut self) {
+        match self.env.hub.ensure_active_page().await {
+            Ok((_, replaced)) => self.lost.page |= replaced,
+            Err(error) => debug!(%error, "no page after a kill"),
+        }
     }
 
     /// Starts the runner ahead of the next job. A failure here is not lost: the next job starts it

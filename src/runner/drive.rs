@@ -115,14 +115,15 @@ pub(super) async fn start(
 
 /// Never returns. Looks after the active page while a runner connects.
 async fn keep_page_alive(hub: &Hub, page_replaced: &mut bool) {
-    const STEP: Duration = Duration::from_secs(2);
+    // Much longer than a runner takes, so that a start on a busy host touches no page.
+    const STEP: Duration = Duration::from_secs(8);
     loop {
+        tokio::time::sleep(STEP).await;
         match hub.ensure_active_page().await {
             Ok((_, replaced)) => *page_replaced |= replaced,
             // The browser is gone; the runner finds that out by itself.
             Err(error) => debug!(%error, "no page for the runner"),
         }
-        tokio::time::sleep(STEP).await;
     }
 }
 
