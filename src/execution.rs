@@ -6,7 +6,7 @@ mod outcome;
 mod output;
 mod request;
 
-pub use outcome::{Ending, Outcome, decide};
+pub use outcome::{Ending, Outcome, Verdict, decide};
 pub use output::{BoundedOutput, Stream};
 pub use request::{
     BadRequest, DEFAULT_TIMEOUT, ExecutionOptions, Language, MAX_CODE_BYTES, MAX_TIMEOUT,

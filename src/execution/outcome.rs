@@ -44,33 +44,52 @@ pub struct Ending {
     pub exited: Option<i32>,
 }
 
-/// Decides outcome and exit code.
+/// What became of an execution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Its exit code; 137 when it was killed.
+    pub exit_code: i32,
+    /// Pagebox, or a limit it set, ended it.
+    pub killed: bool,
+}
+
+/// Decides what became of an execution.
 ///
 /// What the daemon did to it comes first (it had only one reason to kill), then the kernel's
 /// report, then the code's own end.
 #[must_use]
-pub fn decide(ending: Ending) -> (Outcome, i32) {
+pub fn decide(ending: Ending) -> Verdict {
     const KILLED: i32 = 137;
+    let killed = |outcome| Verdict {
+        outcome,
+        exit_code: KILLED,
+        killed: true,
+    };
+    let ended = |outcome, exit_code| Verdict {
+        outcome,
+        exit_code,
+        killed: false,
+    };
     if ending.deadline_hit {
-        return (Outcome::TimedOut, KILLED);
+        return killed(Outcome::TimedOut);
     }
     if ending.output_limit_hit {
-        return (Outcome::OutputLimit, KILLED);
+        return killed(Outcome::OutputLimit);
     }
     if ending.cancelled {
-        return (Outcome::Cancelled, KILLED);
+        return killed(Outcome::Cancelled);
     }
     let code = ending.claimed.or(ending.exited);
-    if ending.oom_killed && code != Some(0) {
-        return (Outcome::OutOfMemory, code.unwrap_or(KILLED));
-    }
-    if ending.browser_died && code != Some(0) {
-        return (Outcome::BrowserCrashed, code.unwrap_or(KILLED));
-    }
     match code {
-        Some(0) => (Outcome::Completed, 0),
-        Some(code) => (Outcome::Failed, code),
-        None => (Outcome::RunnerCrashed, KILLED),
+        Some(0) => ended(Outcome::Completed, 0),
+        // A child of the code was killed, and the code ended by itself because of it.
+        Some(code) if ending.oom_killed => ended(Outcome::OutOfMemory, code),
+        None if ending.oom_killed => killed(Outcome::OutOfMemory),
+        code if ending.browser_died => ended(Outcome::BrowserCrashed, code.unwrap_or(KILLED)),
+        Some(code) => ended(Outcome::Failed, code),
+        None => ended(Outcome::RunnerCrashed, KILLED),
     }
 }
 
@@ -78,13 +97,32 @@ pub fn decide(ending: Ending) -> (Outcome, i32) {
 mod tests {
     use super::*;
 
+    fn seen(ending: Ending) -> (Outcome, i32, bool) {
+        let verdict = decide(ending);
+        (verdict.outcome, verdict.exit_code, verdict.killed)
+    }
+
+    #[test]
+    fn a_runner_killed_for_memory_was_killed_and_a_child_of_it_was_not_it() {
+        let killed = Ending {
+            oom_killed: true,
+            ..Ending::default()
+        };
+        assert_eq!(seen(killed), (Outcome::OutOfMemory, 137, true));
+        let child = Ending {
+            claimed: Some(137),
+            ..killed
+        };
+        assert_eq!(seen(child), (Outcome::OutOfMemory, 137, false));
+    }
+
     #[test]
     fn a_users_own_137_is_not_an_out_of_memory_kill() {
         let ending = Ending {
             claimed: Some(137),
             ..Ending::default()
         };
-        assert_eq!(decide(ending), (Outcome::Failed, 137));
+        assert_eq!(seen(ending), (Outcome::Failed, 137, false));
     }
 
     #[test]
@@ -95,7 +133,7 @@ mod tests {
             browser_died: true,
             ..Ending::default()
         };
-        assert_eq!(decide(ending), (Outcome::TimedOut, 137));
+        assert_eq!(seen(ending), (Outcome::TimedOut, 137, true));
     }
 
     #[test]
@@ -105,7 +143,7 @@ mod tests {
             claimed: Some(0),
             ..Ending::default()
         };
-        assert_eq!(decide(ending), (Outcome::Completed, 0));
+        assert_eq!(seen(ending), (Outcome::Completed, 0, false));
     }
 
     #[test]
@@ -114,7 +152,10 @@ mod tests {
             exited: Some(3),
             ..Ending::default()
         };
-        assert_eq!(decide(ending), (Outcome::Failed, 3));
-        assert_eq!(decide(Ending::default()), (Outcome::RunnerCrashed, 137));
+        assert_eq!(seen(ending), (Outcome::Failed, 3, false));
+        assert_eq!(
+            seen(Ending::default()),
+            (Outcome::RunnerCrashed, 137, false)
+        );
     }
 }

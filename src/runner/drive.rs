@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::cdp::{Hub, Page};
 use crate::execution::{
     BoundedOutput, Ending, ExecutionError, ExecutionEvent, ExecutionOptions, ExecutionReport,
-    Language, Outcome, Stream, decide,
+    Language, Outcome, Stream, Verdict, decide,
 };
 use crate::limits::Bytes;
 use crate::sandbox::{Control, ControlEnd, Exit, ExitStatus, Network, Sandbox, SandboxSpec, Usage};
@@ -242,9 +242,11 @@ pub(super) async fn run(
     if let Some(target) = claimed.as_ref().and_then(|f| f.page.as_deref()) {
         env.hub.set_active_page(target);
     }
-    let (outcome, exit_code) = decide(watch.ending);
-    let killed =
-        watch.ending.deadline_hit || watch.ending.output_limit_hit || watch.ending.cancelled;
+    let Verdict {
+        outcome,
+        exit_code,
+        killed,
+    } = decide(watch.ending);
     let (result, result_truncated, error) = claims(claimed, outcome, &options);
     let active = match env.hub.look_at_active_page().await {
         Ok(page) => page,
