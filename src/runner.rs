@@ -10,9 +10,11 @@ mod drive;
 mod frame;
 mod language;
 mod output;
+mod start;
 
 pub use agent::AgentService;
 pub use context::{Context, ContextEnv, Job, OnDrop, Started};
+pub use start::Launched;
 
 use std::time::Duration;
 

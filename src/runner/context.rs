@@ -19,7 +19,8 @@ use crate::execution::{ExecutionEvent, ExecutionOptions, Language};
 use crate::id::{ExecutionId, SessionId};
 use crate::sandbox::Space;
 
-use super::drive::{self, Live, Lost};
+use super::drive::{self, Lost};
+use super::start::{self, Launched, Live};
 use super::{AgentService, Config, Error};
 
 /// What all contexts of a session share.
@@ -95,14 +96,14 @@ pub struct Context {
 }
 
 impl Context {
-    /// Starts the task. With `warm` it starts its runner at once, else with the first job.
-    /// `queue` jobs may wait beyond the running one. `cancel` ends everything.
+    /// Starts the task; it starts its runner with the first job, or connects the one that is
+    /// launched already. `queue` jobs may wait beyond the running one. `cancel` ends everything.
     #[must_use]
     pub fn spawn(
         language: Language,
         env: Arc<ContextEnv>,
         queue: usize,
-        warm: bool,
+        launched: Option<Launched>,
         cancel: CancellationToken,
     ) -> Self {
         let places = queue + 1;
@@ -116,7 +117,7 @@ impl Context {
             used: false,
             lost: Lost::default(),
         };
-        let task = tokio::spawn(worker.run(inbox, warm).instrument(span));
+        let task = tokio::spawn(worker.run(inbox, launched).instrument(span));
         Self {
             jobs,
             places: Arc::new(Semaphore::new(places)),
@@ -158,9 +159,9 @@ struct Worker {
 }
 
 impl Worker {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Job>, warm: bool) {
-        if warm {
-            self.warm_up().await;
+    async fn run(mut self, mut inbox: mpsc::Receiver<Job>, launched: Option<Launched>) {
+        if launched.is_some() {
+            self.warm_up(launched).await;
         }
         loop {
             let job = tokio::select! {
@@ -178,7 +179,7 @@ impl Worker {
             self.execute(job).await;
             if self.live.is_none() && !self.cancel.is_cancelled() && !inbox.is_closed() {
                 self.free_page().await;
-                self.warm_up().await;
+                self.warm_up(None).await;
             }
         }
         inbox.close();
@@ -199,15 +200,21 @@ impl Worker {
 
     /// Starts the runner ahead of the next job. A failure here is not lost: the next job starts it
     /// again and reports what happens then.
-    async fn warm_up(&mut self) {
-        if let Err(error) = self.ensure_live().await {
+    async fn warm_up(&mut self, launched: Option<Launched>) {
+        if let Err(error) = self.ensure_live(launched).await {
             debug!(%error, "runner not warmed up");
         }
     }
 
-    async fn ensure_live(&mut self) -> Result<(), Error> {
+    async fn ensure_live(&mut self, launched: Option<Launched>) -> Result<(), Error> {
         if self.live.is_none() {
-            let start = drive::start(self.language, &self.env, &mut self.lost.page);
+            let start = async {
+                let page_replaced = &mut self.lost.page;
+                match launched {
+                    Some(launched) => launched.connect(&self.env, page_replaced).await,
+                    None => start::start(self.language, &self.env, page_replaced).await,
+                }
+            };
             self.live = Some(tokio::select! {
                 live = start => live?,
                 () = self.cancel.cancelled() => return Err(Error::Cancelled),
@@ -221,7 +228,7 @@ impl Worker {
             let _ = job.started.send(Err(Error::Cancelled));
             return;
         }
-        if let Err(error) = self.ensure_live().await {
+        if let Err(error) = self.ensure_live(None).await {
             let _ = job.started.send(Err(error));
             return;
         }

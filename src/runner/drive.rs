@@ -1,28 +1,25 @@
-//! Drives one runner: starts it, runs one execution in it, watches it while it is idle.
+//! Drives one runner that is connected: runs one execution in it, watches it while it is idle.
 
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc;
 use tracing::{debug, info};
-use uuid::Uuid;
 
-use crate::cdp::{Hub, Page};
+use crate::cdp::Page;
 use crate::execution::{
     BoundedOutput, Ending, ExecutionError, ExecutionEvent, ExecutionOptions, ExecutionReport,
     Language, Outcome, Stream, Verdict, decide,
 };
 use crate::limits::Bytes;
-use crate::sandbox::{Control, ControlEnd, Exit, ExitStatus, Network, Sandbox, SandboxSpec, Usage};
+use crate::sandbox::{ExitStatus, Usage};
 
 use super::context::{ContextEnv, Job, Started};
-use super::frame::{Channel, Finished, FromRunner, ToRunner};
-use super::output::{Pipe, tail};
-use super::{Error, language};
+use super::frame::{Finished, FromRunner, ToRunner};
+use super::output::Pipe;
+use super::start::Live;
 
 /// How long code may go on after its browser died, so that it can report the error it gets.
 const BROWSER_DEATH_GRACE: Duration = Duration::from_secs(1);
-/// How much of a failed runner's stderr goes into the error.
-const STDERR_TAIL: usize = 2 << 10;
 
 /// What was lost since the execution before.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,126 +28,6 @@ pub(super) struct Lost {
     pub(super) context: bool,
     /// The active page, which did not answer.
     pub(super) page: bool,
-}
-
-/// A runner that is connected and can take an execution.
-#[derive(Debug)]
-pub(super) struct Live {
-    sandbox: Sandbox,
-    channel: Channel,
-    stdout: Pipe,
-    stderr: Pipe,
-    token: String,
-}
-
-impl Live {
-    /// Kills it and returns when nothing of it is left.
-    pub(super) async fn end(self, hub: &Hub) -> Exit {
-        self.sandbox.kill();
-        hub.forget_token(&self.token);
-        self.sandbox.wait().await
-    }
-}
-
-/// Builds the sandbox of a language's runner and waits until it is connected to the browser.
-/// Sets `page_replaced` when the active page had to be replaced for that.
-pub(super) async fn start(
-    language: Language,
-    env: &ContextEnv,
-    page_replaced: &mut bool,
-) -> Result<Live, Error> {
-    let began = Instant::now();
-    if language == Language::Bash {
-        env.agent.ensure(env).await?;
-    }
-    let token = Uuid::new_v4().simple().to_string();
-    let cdp_url = language::cdp_url(&token);
-    let mut sandbox = env
-        .space
-        .spawn(SandboxSpec {
-            image: language::image(language).to_owned(),
-            argv: language::argv(language),
-            env: language::env(language, &cdp_url),
-            cwd: language::WORKSPACE.into(),
-            network: Network::Runner,
-            control: Control::Frames,
-            limits: env.config.sandbox_limits(),
-        })
-        .await?;
-    let socket = match std::mem::replace(&mut sandbox.control, ControlEnd::None) {
-        ControlEnd::Frames(socket) => socket,
-        ControlEnd::None | ControlEnd::CdpPipe { .. } => {
-            return Err(Error::Channel(std::io::Error::other("no frame channel")));
-        }
-    };
-    let mut live = Live {
-        stdout: Pipe::new(sandbox.stdout.take())?,
-        stderr: Pipe::new(sandbox.stderr.take())?,
-        channel: Channel::new(socket)?,
-        sandbox,
-        token,
-    };
-    let hello = async {
-        // A page that spins holds up every client that connects.
-        tokio::select! {
-            said = hello(&mut live, &cdp_url) => said,
-            () = keep_page_alive(&env.hub, page_replaced) => Err(Error::Cancelled),
-        }
-    };
-    match tokio::time::timeout(env.config.start_timeout, hello).await {
-        Ok(Ok(())) => {
-            debug!(elapsed = ?began.elapsed(), sandbox = %live.sandbox.id(), "runner ready");
-            Ok(live)
-        }
-        Ok(Err(error)) => {
-            live.end(&env.hub).await;
-            Err(error)
-        }
-        Err(_) => {
-            live.end(&env.hub).await;
-            Err(Error::Slow(env.config.start_timeout))
-        }
-    }
-}
-
-/// Never returns. Looks after the active page while a runner connects.
-async fn keep_page_alive(hub: &Hub, page_replaced: &mut bool) {
-    // Much longer than a runner takes, so that a start on a busy host touches no page.
-    const STEP: Duration = Duration::from_secs(8);
-    loop {
-        tokio::time::sleep(STEP).await;
-        match hub.ensure_active_page().await {
-            Ok((_, replaced)) => *page_replaced |= replaced,
-            // The browser is gone; the runner finds that out by itself.
-            Err(error) => debug!(%error, "no page for the runner"),
-        }
-    }
-}
-
-async fn hello(live: &mut Live, cdp_url: &str) -> Result<(), Error> {
-    // A runner that ends at once breaks the write; its exit status says more than EPIPE.
-    let sent = live.channel.send(&ToRunner::Init { cdp_url }).await;
-    if sent.is_ok() {
-        match live.channel.receive().await {
-            Ok(Some(FromRunner::Ready)) => return Ok(()),
-            Ok(Some(FromRunner::Failed { message })) => return Err(Error::Reported(message)),
-            Ok(Some(FromRunner::Finished(_))) => {
-                return Err(Error::Reported("finished before it was ready".to_owned()));
-            }
-            Ok(None) | Err(_) => {}
-        }
-    }
-    live.sandbox.kill();
-    let exit = live.sandbox.wait().await;
-    let stderr = tail(&mut live.stderr, STDERR_TAIL);
-    Err(Error::Ended {
-        exit: format!("{:?}", exit.status),
-        stderr: if stderr.is_empty() {
-            stderr
-        } else {
-            format!(": {stderr}")
-        },
-    })
 }
 
 /// Drops what an idle runner writes; returns when it has died. Waits for ever without one.

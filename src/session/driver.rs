@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 use crate::browser::{Browser, LaunchOptions};
 use crate::egress;
 use crate::execution::Language;
-use crate::runner::{self, AgentService, CDP_PORT, Context, ContextEnv, Job, PROXY_PORT};
+use crate::runner::{self, AgentService, CDP_PORT, Context, ContextEnv, Job, Launched, PROXY_PORT};
 use crate::sandbox::{GroupLimits, Sandboxes, Space, SpaceSpec};
 
 use super::shared::Shared;
@@ -111,9 +111,17 @@ async fn start(
         user_agent: shared.options.user_agent.clone(),
         proxy_port: PROXY_PORT,
     };
-    let browser = Browser::launch(&space, &deps.configs.browser, &deps.configs.cdp, &options)
-        .await
-        .map_err(|error| Error::Browser(Arc::new(error)))?;
+    // The runner loads while Chromium starts; polled in this order, so Chromium goes first.
+    let (browser, launched) = tokio::join!(
+        biased;
+        Browser::launch(&space, &deps.configs.browser, &deps.configs.cdp, &options),
+        Launched::launch(Language::Node, &space, &deps.configs.runner),
+    );
+    let browser = browser.map_err(|error| Error::Browser(Arc::new(error)))?;
+    // Without it the first job starts a runner, and reports what happens then.
+    let launched = launched
+        .inspect_err(|error| debug!(%error, "runner not launched"))
+        .ok();
     let hub = parts.browser.insert(browser).hub.clone();
     shared.browser_started(hub.clone());
     if let Some(listener) = cdp_listener {
@@ -137,7 +145,7 @@ async fn start(
             Language::Node,
             env,
             config.queue_per_context,
-            true,
+            launched,
             shared.cancel.clone(),
         ),
     );
@@ -225,8 +233,7 @@ fn hand_out(parts: &mut Parts, shared: &Arc<Shared>, deps: &Deps, job: Job) {
         if parts.fresh.len() >= config.fresh_at_once {
             Some(Box::new(job))
         } else {
-            let context =
-                Context::spawn(language, Arc::clone(env), 1, false, shared.cancel.clone());
+            let context = Context::spawn(language, Arc::clone(env), 1, None, shared.cancel.clone());
             let refused = context.enqueue(job).err();
             parts.fresh.spawn(context.finish());
             refused
@@ -240,7 +247,7 @@ fn hand_out(parts: &mut Parts, shared: &Arc<Shared>, deps: &Deps, job: Job) {
                     language,
                     Arc::clone(env),
                     config.queue_per_context,
-                    false,
+                    None,
                     shared.cancel.clone(),
                 )
             })
