@@ -171,6 +171,20 @@ python_venv() {
 	stamp "$directory" "$want"
 }
 
+# Loading Playwright is most of a node runner's start, and compiling it most of that.
+code_cache() {
+	local directory=$root/runners/node want
+	want=$( (cat "$directory/playwright.mjs" "$directory/package-lock.json" && node --version) | sha256sum | cut -d' ' -f1)
+	is_stamped "$directory/node_modules/playwright-core" "$want" && return 0
+	say "code cache of playwright-core"
+	# With the flags of src/runner/language.rs, which V8 compares.
+	if node --no-warnings "$directory/playwright.mjs" --cache; then
+		stamp "$directory/node_modules/playwright-core" "$want"
+	else
+		say "no code cache: node runners will start more slowly"
+	fi
+}
+
 check_rust() {
 	command -v cargo >/dev/null ||
 		die "cargo is missing: install Rust 1.88 or newer, for example from https://rustup.rs"
@@ -194,6 +208,7 @@ main() {
 		die "$python is older than 3.11"
 	install_node
 	npm_ci "$root/runners/node" --omit=dev
+	code_cache
 	python_venv "$root/runners/python/.venv" "$root/runners/python/requirements.txt"
 
 	if $dev; then

@@ -4,14 +4,14 @@
  * thread). Pages are told apart by CDP target id, which Playwright knows but does not publish: it is
  * read from the server half that lives in the same process (playwright-core is pinned exactly).
  */
-import { createRequire } from 'node:module';
+import { playwright } from './playwright.mjs';
 import { shorten } from './present.mjs';
 
 /** How long a page the daemon names may take to become known to Playwright. */
 const PAGE_WAIT_MS = 2000;
 
 const { defineProperty, hasOwn } = Object;
-const { setTimeout, clearTimeout, URL } = globalThis;
+const { setImmediate, setTimeout, clearTimeout, URL } = globalThis;
 const realm = globalThis;
 
 /** @type {import('playwright-core').Browser | undefined} */
@@ -21,10 +21,31 @@ let endpoint = '';
 /** The page of the latest binding. @type {any} */
 let bound;
 
+/** @type {Promise<typeof import('playwright-core')> | undefined} */
+let loading;
+
+/**
+ * Loads Playwright, in a task of its own: the worker's calls interrupt whatever runs, and one that
+ * loaded the package again in the middle of this would get half of it.
+ */
+export function preload() {
+  loading ??= new Promise((resolve, reject) => {
+    setImmediate(() => {
+      try {
+        resolve(playwright());
+      } catch (error) {
+        reject(error);
+      }
+    });
+  });
+  loading.catch(() => {}); // told to whoever connects
+  return loading;
+}
+
 /** @param {string} url a CDP WebSocket URL */
 export async function connect(url) {
   endpoint = url;
-  const { chromium } = createRequire(import.meta.url)('playwright-core');
+  const { chromium } = await preload();
   browser = /** @type {import('playwright-core').Browser} */ (
     await chromium.connectOverCDP(url, { isLocal: true })
   );

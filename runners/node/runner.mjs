@@ -12,7 +12,7 @@
 import { closeSync, openSync } from 'node:fs';
 import { types } from 'node:util';
 import { Worker } from 'node:worker_threads';
-import { bindPage, connect, currentTarget } from './browser.mjs';
+import { bindPage, connect, currentTarget, preload } from './browser.mjs';
 import { load, meta, require } from './modules.mjs';
 import { describe, present } from './present.mjs';
 import { installProxy } from './proxy.mjs';
@@ -239,3 +239,5 @@ worker.on('error', (error) => {
   exit(70);
 });
 worker.on('exit', () => exit(70));
+// There is a browser, or will be: the daemon starts both at once, so that this takes none of its time.
+if (process.env.CDP_URL) preload();
