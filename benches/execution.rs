@@ -2,8 +2,13 @@
 //!
 //! Each round runs, interleaved so that all see the same machine: the plain script
 //! (`benches/plain.mjs`, process start to exit, against a Chromium that already runs), CreateSession
-//! with its first node execution, and further node executions in that session. Prints a table and
-//! writes `target/bench/execution.md` and `.json`.
+//! with its first node execution, and further node executions in that session. Then it weighs idle
+//! sessions, and the daemon before and after many. Prints tables and writes
+//! `target/bench/execution.md` and `.json`.
+//!
+//! `PAGEBOX_BENCH_OTHER=/path/to/pagebox` (an earlier build beside its `runners/` and
+//! `sandbox-images/`) takes part in every round: a change is measured on the same machine in the
+//! same minutes.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -20,6 +25,9 @@ mod client;
 #[path = "../tests/common/daemon.rs"]
 #[allow(dead_code, reason = "the tests use more of it")]
 mod daemon;
+#[path = "../tests/common/leaks.rs"]
+#[allow(dead_code, reason = "the tests use more of it")]
+mod leaks;
 #[path = "../tests/common/site.rs"]
 #[allow(dead_code, reason = "the tests use more of it")]
 mod site;
@@ -35,6 +43,12 @@ const CREATE: &str = "CreateSession with a start url";
 const FIRST: &str = "first node execution of a session";
 const BOTH: &str = "CreateSession + first node execution";
 const WARM: &str = "second and later node execution";
+/// The warm executions must be this many times faster than the plain script.
+const WANTED: f64 = 50.0;
+/// Sessions that are open at once when they are weighed.
+const IDLE: usize = 5;
+/// Sessions made and stopped between weighing the daemon and weighing it again.
+const CYCLES: usize = 50;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -48,25 +62,101 @@ async fn main() -> anyhow::Result<()> {
     let plain = PlainChromium::start(&url)?;
     let port = site.port().to_string();
     let binary = Path::new(env!("CARGO_BIN_EXE_pagebox"));
-    let daemon = daemon::Daemon::start_with(binary, "", &["--host-loopback", &port]);
+    let start = |binary: &Path| daemon::Daemon::start_with(binary, "", &["--host-loopback", &port]);
+    let daemon = start(binary);
+    let other = std::env::var_os("PAGEBOX_BENCH_OTHER").map(|path| start(Path::new(&path)));
     let client = client::Client::new(&daemon.url());
+    let other_client = other
+        .as_ref()
+        .map(|other| client::Client::new(&other.url()));
 
-    // Page caches and lazily made parts are filled once, for both sides.
+    // Page caches and lazily made parts are filled once, for all.
     plain.title()?;
-    round(&client, &url, &mut Samples::default()).await?;
-
+    round(&client, &url, "", &mut Samples::default()).await?;
     let mut samples = Samples::default();
     for number in 1..=ROUNDS {
         samples.add(PLAIN, plain.title()?);
-        round(&client, &url, &mut samples).await?;
+        round(&client, &url, "", &mut samples).await?;
+        if let Some(client) = &other_client {
+            round(client, &url, "other: ", &mut samples).await?;
+        }
         eprint!("\rround {number} of {ROUNDS}");
     }
     eprintln!();
-    report(&samples)
+    drop(other);
+    let weights = weigh(&daemon, &client, &url).await?;
+    report(&samples, &weights)
+}
+
+/// Memory by what has it, in MiB.
+async fn weigh(
+    daemon: &daemon::Daemon,
+    client: &client::Client,
+    url: &str,
+) -> anyhow::Result<Vec<(String, f64)>> {
+    let mut weights = Vec::new();
+    let resident = || {
+        leaks::descendants(daemon.pid())
+            .iter()
+            .map(|process| process.pid)
+            .chain([daemon.pid()])
+            .map(|pid| kib(pid, "status", "VmRSS:"))
+            .sum::<f64>()
+    };
+    weights.push(("daemon and spawner, RSS, no session".to_owned(), resident()));
+    for _ in 0..CYCLES {
+        client.open(url).await.stop().await;
+    }
+    let name = format!("the same after {CYCLES} more sessions");
+    weights.push((name, resident()));
+
+    let before = leaks::descendants(daemon.pid());
+    let mut sessions = Vec::new();
+    for _ in 0..IDLE {
+        let session = client.open(url).await;
+        session.good(Language::Node, "await page.title()").await;
+        sessions.push(session);
+    }
+    // What starting leaves behind is collected by then.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let mut by_name = std::collections::BTreeMap::<&str, f64>::new();
+    for process in leaks::descendants(daemon.pid()).difference(&before) {
+        let kind = match process.name.as_str() {
+            name if name.starts_with("chromium") => "browser",
+            "node" | "MainThread" => "node runner",
+            _ => "pid 1 of each sandbox",
+        };
+        *by_name.entry(kind).or_default() += kib(process.pid, "smaps_rollup", "Pss:");
+    }
+    #[allow(clippy::cast_precision_loss, reason = "a handful")]
+    let count = sessions.len() as f64;
+    for (kind, all) in by_name {
+        let name = format!("one of {IDLE} idle sessions, PSS: {kind}");
+        weights.push((name, all / count));
+    }
+    for session in sessions {
+        session.stop().await;
+    }
+    Ok(weights)
+}
+
+/// A field of a file in `/proc/PID`, in MiB; zero when the process is gone.
+fn kib(pid: u32, file: &str, field: &str) -> f64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    text.lines()
+        .find_map(|line| line.strip_prefix(field)?.split_whitespace().next())
+        .and_then(|number| number.parse::<f64>().ok())
+        .unwrap_or_default()
+        / 1024.0
 }
 
 /// One session: created, used, stopped.
-async fn round(client: &client::Client, url: &str, samples: &mut Samples) -> anyhow::Result<()> {
+async fn round(
+    client: &client::Client,
+    url: &str,
+    who: &str,
+    samples: &mut Samples,
+) -> anyhow::Result<()> {
     let start = Instant::now();
     let session = client.open(url).await;
     let created = start.elapsed();
@@ -81,11 +171,11 @@ async fn round(client: &client::Client, url: &str, samples: &mut Samples) -> any
             client::describe(&reply)
         );
         if std::mem::take(&mut first) {
-            samples.add(CREATE, created);
-            samples.add(FIRST, took);
-            samples.add(BOTH, created + took);
+            samples.add(format!("{who}{CREATE}"), created);
+            samples.add(format!("{who}{FIRST}"), took);
+            samples.add(format!("{who}{BOTH}"), created + took);
         } else {
-            samples.add(WARM, took);
+            samples.add(format!("{who}{WARM}"), took);
         }
     }
     session.stop().await;
@@ -94,10 +184,11 @@ async fn round(client: &client::Client, url: &str, samples: &mut Samples) -> any
 
 /// Times by name, in the order they first came.
 #[derive(Debug, Default)]
-struct Samples(Vec<(&'static str, Vec<Duration>)>);
+struct Samples(Vec<(String, Vec<Duration>)>);
 
 impl Samples {
-    fn add(&mut self, name: &'static str, took: Duration) {
+    fn add(&mut self, name: impl Into<String>, took: Duration) {
+        let name = name.into();
         match self.0.iter_mut().find(|(known, _)| *known == name) {
             Some((_, times)) => times.push(took),
             None => self.0.push((name, vec![took])),
@@ -122,7 +213,7 @@ impl Samples {
     }
 }
 
-fn report(samples: &Samples) -> anyhow::Result<()> {
+fn report(samples: &Samples, weights: &[(String, f64)]) -> anyhow::Result<()> {
     let plain = samples.quantile(PLAIN, 0.5);
     let mut table = String::from(
         "| what | samples | p50 ms | p95 ms | plain node takes |\n|---|---|---|---|---|\n",
@@ -142,12 +233,26 @@ fn report(samples: &Samples) -> anyhow::Result<()> {
             "plain_over_this": ratio,
         }));
     }
+    table += "\n| memory | MiB |\n|---|---|\n";
+    for (name, mib) in weights {
+        table += &format!("| {name} | {mib:.1} |\n");
+    }
     println!("{table}");
+    let memory: Vec<_> = weights
+        .iter()
+        .map(|(name, mib)| json!({ "name": name, "mib": mib }))
+        .collect();
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench");
     std::fs::create_dir_all(&directory)?;
     std::fs::write(directory.join("execution.md"), table)?;
-    let text = serde_json::to_string_pretty(&json!({ "rounds": ROUNDS, "rows": rows }))?;
+    let all = json!({ "rounds": ROUNDS, "rows": rows, "memory": memory });
+    let text = serde_json::to_string_pretty(&all)?;
     std::fs::write(directory.join("execution.json"), text + "\n")?;
+    let ratio = plain / samples.quantile(WARM, 0.5);
+    ensure!(
+        ratio >= WANTED,
+        "a warm execution is {ratio:.1} times faster than plain node, not {WANTED}"
+    );
     Ok(())
 }
 
