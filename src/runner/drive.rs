@@ -66,15 +66,20 @@ pub(super) async fn run(
     // Output that came after the execution before belongs to nobody.
     live.stdout.drain();
     live.stderr.drain();
-    let (page, page_replaced) = match env.hub.ensure_active_page().await {
+    // The kernel's counters are read while the page answers.
+    let count = async {
+        let before = live.sandbox.usage();
+        live.sandbox.reset_peak();
+        before
+    };
+    let (ensured, before) = tokio::join!(biased; env.hub.ensure_active_page(), count);
+    let (page, page_replaced) = match ensured {
         Ok((page, replaced)) => (page, replaced || before_it.page),
         Err(error) => {
             debug!(%error, "no page for the execution");
             (Page::default(), before_it.page)
         }
     };
-    let before = live.sandbox.usage();
-    live.sandbox.reset_peak();
     let start_time = SystemTime::now();
     let began = Instant::now();
     let tokens = tokens(live, env, language);
@@ -109,27 +114,35 @@ pub(super) async fn run(
         .await;
     let end_time = SystemTime::now();
     let duration = began.elapsed();
-    let usage = watch.settle(live, env, &events).await;
-    for token in &tokens {
-        env.hub.execution_ended(token);
-    }
-
-    watch.ending.oom_killed = usage.oom_kills > before.oom_kills;
     let claimed = watch.finished.take();
     if let Some(target) = claimed.as_ref().and_then(|f| f.page.as_deref()) {
         env.hub.set_active_page(target);
     }
+    let (usage, active) = if watch.alive {
+        // The browser answers while the pipes are emptied.
+        let (active, usage) = tokio::join!(
+            biased;
+            env.hub.look_at_active_page(),
+            watch.settle(live, env, &events),
+        );
+        (usage, active)
+    } else {
+        // What the code still does to the page until it is killed is to be seen.
+        let usage = watch.settle(live, env, &events).await;
+        (usage, env.hub.look_at_active_page().await)
+    };
+    for token in &tokens {
+        env.hub.execution_ended(token);
+    }
+    watch.ending.oom_killed = usage.oom_kills > before.oom_kills;
     let Verdict {
         outcome,
         exit_code,
         killed,
     } = decide(watch.ending);
     let (result, result_truncated, error) = claims(claimed, outcome, &options);
-    let active = match env.hub.look_at_active_page().await {
-        Ok(page) => page,
-        // The browser is gone; what was known last is the best there is.
-        Err(_) => env.hub.active_page(),
-    };
+    // The browser may be gone; what was known last is the best there is.
+    let active = active.unwrap_or_else(|_| env.hub.active_page());
     info!(%language, ?outcome, exit_code, ?duration, "execution ended");
     let report = ExecutionReport {
         execution_id: id,
