@@ -6,6 +6,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
+TARGET = $(or $(CARGO_TARGET_DIR),target)
 # By platform, so looked up when used: the set-up may only just have put them there.
 BIOME = $(firstword $(wildcard tests/tools/node_modules/@biomejs/cli-linux-*/biome))
 BUF = $(firstword $(wildcard tests/tools/node_modules/@bufbuild/buf-linux-*/bin/buf))
@@ -24,7 +25,7 @@ help: ## Show this list
 
 demo: setup ## Install what is missing, build, and run the story of a session through gRPC
 	cargo build --locked --bin pagebox --example demo
-	target/debug/examples/demo
+	$(TARGET)/debug/examples/demo
 
 test: setup-dev check ## Set up, run every check, then every test
 	cargo test --locked
@@ -47,7 +48,7 @@ check: setup-dev ## Formatting, lints, proto lint
 
 run: setup ## Start the daemon on 127.0.0.1:7370; arguments in ARGS="--host-loopback 8080"
 	cargo build --locked --release
-	target/release/pagebox serve $(ARGS)
+	$(TARGET)/release/pagebox serve $(ARGS)
 
 bench: setup ## Time sessions and executions against plain node; tables in target/bench
 	cargo bench --locked --bench execution

@@ -1,17 +1,17 @@
 //! The story of a session, told through gRPC: `make demo`.
 //!
 //! Starts a daemon and the fixture site on free loopback ports, runs node, python and bash against
-//! one page, and prints every request and reply. Exits with status 0 only when every step gave
-//! what it should.
+//! one page, and prints every request and reply. Each step says what it should give; the first that
+//! gives something else ends the demo with status 1.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use base64::Engine;
 use pagebox::grpc::v1::{
-    ExecuteResponse, Language, Outcome, Session, SessionOptions, SessionState,
+    EndReason, ExecuteResponse, Language, Outcome, Session, SessionOptions, SessionState,
 };
 
 #[path = "../tests/common/client.rs"]
@@ -29,127 +29,275 @@ use client::{Client, OpenSession};
 /// Longest text of a reply that is printed whole.
 const SHOWN_CHARACTERS: usize = 700;
 
+/// The same for text without a space, such as base64.
+const SHOWN_UNBROKEN: usize = 80;
+
+const INTRODUCTION: &str = "\
+A daemon keeps one confined Chromium page open. Code in three languages works on that page, each
+execution in a confined process of its own kind. What follows are gRPC calls and their replies.";
+
 #[tokio::main]
 async fn main() -> ExitCode {
-    match story().await {
+    let began = Instant::now();
+    let mut demo = Demo { step: 0 };
+    match demo.story().await {
         Ok(()) => {
-            println!("\nEvery step gave what it should.");
+            println!(
+                "\nAll {} steps gave what they should, in {:.1} s.",
+                demo.step,
+                began.elapsed().as_secs_f64()
+            );
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("\nThe demo failed: {error:#}");
+            println!(
+                "\nStep {} did not give what it should: {error:#}",
+                demo.step
+            );
             ExitCode::FAILURE
         }
     }
 }
 
-async fn story() -> anyhow::Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let site = site::Site::start().await.context("the fixture site")?;
-    let port = site.port().to_string();
-    let binary = binary()?;
-    println!("$ pagebox serve --listen 127.0.0.1:0 --host-loopback {port}");
-    let daemon = daemon::Daemon::start_with(&binary, "", &["--host-loopback", &port]);
-    println!("pagebox listening on {}", daemon.url());
-    let client = Client::new(&daemon.url());
+/// One execution of the story.
+struct Step<'a> {
+    title: &'a str,
+    about: &'a str,
+    language: Language,
+    code: &'a str,
+    timeout: Option<Duration>,
+}
 
-    let session = create(&client, &site.url("/")).await?;
+/// Counts the steps as it tells them.
+struct Demo {
+    step: usize,
+}
 
-    let reply = run(
-        &session,
-        "Click a tab with node",
-        Language::Node,
-        "await page.click('#tab-2');\nawait page.title()",
-        None,
-    )
-    .await?;
-    completed(&reply)?;
-    ensure!(reply.result.as_deref() == Some("Tidewater Almanac"));
+impl Demo {
+    async fn story(&mut self) -> anyhow::Result<()> {
+        println!("{INTRODUCTION}\n");
+        let site = site::Site::start().await.context("the fixture site")?;
+        let port = site.port().to_string();
+        println!("$ pagebox serve --listen 127.0.0.1:0 --host-loopback {port}");
+        let daemon = daemon::Daemon::start_with(&binary()?, "", &["--host-loopback", &port]);
+        println!("pagebox listening on {}", daemon.url());
+        let client = Client::new(&daemon.url());
 
-    let reply = run(
-        &session,
-        "The tab is still open: read it with python",
-        Language::Python,
-        "files = await page.text_content('#tab-2-content')\nprint(files)\nlen(files.split(', '))",
-        None,
-    )
-    .await?;
-    completed(&reply)?;
-    ensure!(reply.stdout == "almanac-1987.csv, almanac-2025.csv, corrections.txt, LICENSE\n");
-    ensure!(reply.result.as_deref() == Some("4"));
+        let session = self.create(&client, &site.url("/")).await?;
+        self.click_and_read(&session).await?;
+        self.submit_by_refs(&session, &site).await?;
+        self.screenshot(&session).await?;
+        self.time_out(&session).await?;
+        self.stop(&client, &session).await
+    }
 
-    let reply = run(
-        &session,
-        "Look at the page with agent-browser, from bash",
-        Language::Bash,
-        "agent-browser snapshot -i",
-        None,
-    )
-    .await?;
-    completed(&reply)?;
-    let input = reference(&reply.stdout, "textbox \"Search...\"")?;
-    let button = reference(&reply.stdout, "button \"Search\"")?;
+    async fn click_and_read(&mut self, session: &OpenSession) -> anyhow::Result<()> {
+        let reply = self
+            .run(
+                session,
+                Step {
+                    title: "Click with node",
+                    about: "`page` is a Playwright page, already connected. Variables stay for later.",
+                    language: Language::Node,
+                    code: "await page.click('#tab-2');\n\
+                           const files = await page.textContent('#tab-2-content');\n\
+                           await page.title()",
+                    timeout: None,
+                },
+            )
+            .await?;
+        completed(&reply)?;
+        same("result", reply.result.as_deref(), Some("Tidewater Almanac"))?;
 
-    let code = format!(
-        "agent-browser fill {input} 'lantern' && agent-browser click {button}\n\
-         agent-browser wait --load networkidle\nagent-browser get title"
-    );
-    let reply = run(
-        &session,
-        "Fill and submit the form by the refs of that earlier execution",
-        Language::Bash,
-        &code,
-        None,
-    )
-    .await?;
-    completed(&reply)?;
-    ensure!(reply.stdout.ends_with("Results for lantern\n"));
-    ensure!(reply.url == site.url("/search?q=lantern"));
+        let reply = self
+            .run(
+                session,
+                Step {
+                    title: "Read the clicked state with python",
+                    about: "Another language in another process, on the same page.",
+                    language: Language::Python,
+                    code: "files = await page.text_content('#tab-2-content')\n\
+                           print(files)\n\
+                           len(files.split(', '))",
+                    timeout: None,
+                },
+            )
+            .await?;
+        completed(&reply)?;
+        let files = "almanac-1987.csv, almanac-2025.csv, corrections.txt, LICENSE\n";
+        same("stdout", reply.stdout.as_str(), files)?;
+        same("result", reply.result.as_deref(), Some("4"))
+    }
 
-    let reply = run(
-        &session,
-        "Take a screenshot",
-        Language::Node,
-        "(await page.screenshot()).toString('base64')",
-        None,
-    )
-    .await?;
-    completed(&reply)?;
-    let png = base64::engine::general_purpose::STANDARD
-        .decode(reply.result.context("a result")?)
-        .context("the screenshot is base64")?;
-    ensure!(png.starts_with(b"\x89PNG\r\n\x1a\n"), "it is a PNG");
-    let file = root.join("target/demo/screenshot.png");
-    std::fs::create_dir_all(root.join("target/demo"))?;
-    std::fs::write(&file, &png)?;
-    println!("  saved {} ({} bytes)", file.display(), png.len());
+    async fn submit_by_refs(
+        &mut self,
+        session: &OpenSession,
+        site: &site::Site,
+    ) -> anyhow::Result<()> {
+        let reply = self
+            .run(
+                session,
+                Step {
+                    title: "Look at the page with agent-browser, from bash",
+                    about: "The snapshot gives each element a short name, such as @e6.",
+                    language: Language::Bash,
+                    code: "agent-browser snapshot -i",
+                    timeout: None,
+                },
+            )
+            .await?;
+        completed(&reply)?;
+        let input = reference(&reply.stdout, "textbox \"Search...\"")?;
+        let button = reference(&reply.stdout, "button \"Search\"")?;
 
-    let reply = run(
-        &session,
-        "Code that never ends is killed at its timeout",
-        Language::Node,
-        "console.log('spinning');\nwhile (true) {}",
-        Some(Duration::from_secs(2)),
-    )
-    .await?;
-    ensure!(reply.outcome() == Outcome::TimedOut && reply.killed && !reply.success);
-    ensure!(reply.exit_code == 137 && reply.stdout == "spinning\n");
+        let code = format!(
+            "agent-browser fill {input} 'lantern' && agent-browser click {button}\n\
+             agent-browser wait --load networkidle\n\
+             agent-browser get title"
+        );
+        let reply = self
+            .run(
+                session,
+                Step {
+                    title: "Fill in the form and submit it by those names",
+                    about: "They come from the execution before, and still mean the same elements.",
+                    language: Language::Bash,
+                    code: &code,
+                    timeout: None,
+                },
+            )
+            .await?;
+        completed(&reply)?;
+        let printed = reply.stdout.lines().last();
+        same("last line of stdout", printed, Some("Results for lantern"))?;
+        same("url", reply.url, site.url("/search?q=lantern"))
+    }
 
-    let reply = run(
-        &session,
-        "The page is as it was; only node's variables are gone",
-        Language::Node,
-        "JSON.stringify({ title: await page.title(), files: typeof files })",
-        None,
-    )
-    .await?;
-    completed(&reply)?;
-    ensure!(reply.context_restarted && !reply.page_replaced);
-    ensure!(
-        reply.result.as_deref() == Some(r#"{"title":"Results for lantern","files":"undefined"}"#)
-    );
+    async fn screenshot(&mut self, session: &OpenSession) -> anyhow::Result<()> {
+        let reply = self
+            .run(
+                session,
+                Step {
+                    title: "Take a screenshot",
+                    about: "The file stays in the session's own /workspace; bytes as a result come as base64.",
+                    language: Language::Node,
+                    code: "await page.screenshot({ path: 'page.png' })",
+                    timeout: None,
+                },
+            )
+            .await?;
+        completed(&reply)?;
+        let png = base64::engine::general_purpose::STANDARD
+            .decode(reply.result.context("there is no result")?)
+            .context("the result is not base64")?;
+        ensure!(
+            png.starts_with(b"\x89PNG\r\n\x1a\n"),
+            "the result is no PNG"
+        );
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/demo");
+        let file = folder.join("screenshot.png");
+        std::fs::create_dir_all(&folder).context("target/demo")?;
+        std::fs::write(&file, &png).context("target/demo/screenshot.png")?;
+        println!("   saved  {} ({} bytes)", file.display(), png.len());
+        Ok(())
+    }
 
-    stop(&client, &session).await
+    async fn time_out(&mut self, session: &OpenSession) -> anyhow::Result<()> {
+        let reply = self
+            .run(
+                session,
+                Step {
+                    title: "Run code that never ends",
+                    about: "It is killed at its timeout. That is an ordinary reply, not an error of the call.",
+                    language: Language::Node,
+                    code: "console.log('spinning');\nwhile (true) {}",
+                    timeout: Some(Duration::from_secs(2)),
+                },
+            )
+            .await?;
+        same("outcome", reply.outcome(), Outcome::TimedOut)?;
+        same("success", reply.success, false)?;
+        same("killed", reply.killed, true)?;
+        same("exit_code", reply.exit_code, 137)?;
+        same("stdout", reply.stdout.as_str(), "spinning\n")?;
+
+        let reply = self
+            .run(
+                session,
+                Step {
+                    title: "Go on with the same page",
+                    about: "The page is as it was. Only node's variables are gone, and the reply says so.",
+                    language: Language::Node,
+                    code: "({ title: await page.title(), files: typeof files })",
+                    timeout: None,
+                },
+            )
+            .await?;
+        completed(&reply)?;
+        same("context_restarted", reply.context_restarted, true)?;
+        same("page_replaced", reply.page_replaced, false)?;
+        let kept = r#"{"title":"Results for lantern","files":"undefined"}"#;
+        same("result", reply.result.as_deref(), Some(kept))
+    }
+
+    async fn create(&mut self, client: &Client, url: &str) -> anyhow::Result<OpenSession> {
+        self.begin(
+            "Open a session on a page",
+            "A browser of its own, confined, for this session.",
+        );
+        println!("   SessionService.CreateSession  start_url: {url}");
+        let options = SessionOptions {
+            start_url: url.to_owned(),
+            ..SessionOptions::default()
+        };
+        let session = client.create(options).await?;
+        show(&session);
+        same("state", session.state(), SessionState::Ready)?;
+        same("start_error", session.start_error.as_str(), "")?;
+        same("title", session.title.as_str(), "Tidewater Almanac")?;
+        Ok(OpenSession::new(client.clone(), session.id))
+    }
+
+    async fn stop(&mut self, client: &Client, session: &OpenSession) -> anyhow::Result<()> {
+        self.begin(
+            "Stop the session",
+            "When this returns, nothing of it is left.",
+        );
+        println!("   SessionService.StopSession  session_id: {}", session.id);
+        let reply = client.stop(&session.id).await?;
+        let ended = reply.session.context("the reply lacks the session")?;
+        show(&ended);
+        same("state", ended.state(), SessionState::Stopped)?;
+        same("end_reason", ended.end_reason(), EndReason::Stopped)
+    }
+
+    /// Runs code, printing what goes out and what comes back.
+    async fn run(
+        &mut self,
+        session: &OpenSession,
+        step: Step<'_>,
+    ) -> anyhow::Result<ExecuteResponse> {
+        self.begin(step.title, step.about);
+        println!(
+            "   ExecutionService.Execute  language: {}{}",
+            step.language.as_str_name(),
+            step.timeout
+                .map_or(String::new(), |timeout| format!("  timeout: {timeout:?}"))
+        );
+        for line in step.code.lines() {
+            println!("   > {line}");
+        }
+        let mut options = session.options(step.language, step.code);
+        options.timeout = step.timeout.map(client::duration);
+        let reply = session.client().execute(options).await?;
+        print_reply(&reply);
+        Ok(reply)
+    }
+
+    fn begin(&mut self, title: &str, about: &str) {
+        self.step += 1;
+        println!("\n{}. {title}\n   {about}\n", self.step);
+    }
 }
 
 /// The pagebox built beside this example.
@@ -165,77 +313,19 @@ fn binary() -> anyhow::Result<PathBuf> {
     Ok(binary)
 }
 
-async fn create(client: &Client, url: &str) -> anyhow::Result<OpenSession> {
-    step("Open a session on a page");
-    println!("  SessionService.CreateSession {{ start_url: {url} }}");
-    let options = SessionOptions {
-        start_url: url.to_owned(),
-        ..SessionOptions::default()
-    };
-    let session = client.create(options).await?;
-    show(&session);
-    ensure!(session.state() == SessionState::Ready && session.start_error.is_empty());
-    ensure!(session.title == "Tidewater Almanac");
-    Ok(OpenSession::new(client.clone(), session.id))
-}
-
-async fn stop(client: &Client, session: &OpenSession) -> anyhow::Result<()> {
-    step("Stop the session");
-    println!(
-        "  SessionService.StopSession {{ session_id: {} }}",
-        session.id
-    );
-    let reply = client.stop(&session.id).await?;
-    let ended = reply.session.context("the ended session")?;
-    show(&ended);
-    ensure!(ended.state() == SessionState::Stopped);
-    Ok(())
-}
-
-/// Runs code, printing what goes out and what comes back.
-async fn run(
-    session: &OpenSession,
-    title: &str,
-    language: Language,
-    code: &str,
-    timeout: Option<Duration>,
-) -> anyhow::Result<ExecuteResponse> {
-    step(title);
-    println!(
-        "  ExecutionService.Execute {{ language: {}, timeout: {:?} }}",
-        language.as_str_name(),
-        timeout.unwrap_or(Duration::from_secs(30))
-    );
-    quote("code", code);
-    let mut options = session.options(language, code);
-    options.timeout = timeout.map(client::duration);
-    let reply = session.client().execute(options).await?;
-    println!(
-        "  -> {}, exit code {}, killed {}, {} ms",
-        reply.outcome().as_str_name(),
-        reply.exit_code,
-        reply.killed,
-        reply.duration.map_or(0, |took| took.seconds * 1000
-            + i64::from(took.nanos) / 1_000_000)
-    );
-    quote("stdout", &reply.stdout);
-    quote("stderr", &reply.stderr);
-    quote("result", reply.result.as_deref().unwrap_or_default());
-    if let Some(error) = &reply.error {
-        quote("error", &format!("{}: {}", error.name, error.message));
-    }
-    println!("     page    {} ({})", reply.url, reply.title);
-    if reply.context_restarted {
-        println!("     context restarted");
-    }
-    Ok(reply)
-}
-
 fn completed(reply: &ExecuteResponse) -> anyhow::Result<()> {
-    ensure!(
-        reply.outcome() == Outcome::Completed && reply.success && reply.exit_code == 0,
-        "this step should have completed"
-    );
+    same("outcome", reply.outcome(), Outcome::Completed)?;
+    same("success", reply.success, true)?;
+    same("exit_code", reply.exit_code, 0)
+}
+
+/// An error that names the field, what it is and what it should be.
+fn same<T: PartialEq<U> + std::fmt::Debug, U: std::fmt::Debug>(
+    field: &str,
+    is: T,
+    should: U,
+) -> anyhow::Result<()> {
+    ensure!(is == should, "{field} is {is:?}, should be {should:?}");
     Ok(())
 }
 
@@ -251,38 +341,65 @@ fn reference(snapshot: &str, what: &str) -> anyhow::Result<String> {
     Ok(format!("@{name}"))
 }
 
-fn step(title: &str) {
-    println!("\n== {title}");
-}
-
 fn show(session: &Session) {
-    println!("  -> {} {}", session.id, session.state().as_str_name());
-    println!("     page    {} ({})", session.url, session.title);
-    if let Some(isolation) = &session.isolation {
-        for line in &isolation.degraded {
-            println!("     weaker  {line}");
-        }
+    println!();
+    field("id", &session.id);
+    field("state", session.state().as_str_name());
+    if session.end_reason() != EndReason::Unspecified {
+        field("end_reason", session.end_reason().as_str_name());
     }
-    if session.end_reason != 0 {
-        println!("     ended   {}", session.end_reason().as_str_name());
+    field("url", &session.url);
+    field("title", &session.title);
+    if let Some(isolation) = &session.isolation {
+        field(
+            "isolation",
+            if isolation.full { "full" } else { "degraded" },
+        );
+        for line in &isolation.degraded {
+            field("", line);
+        }
     }
 }
 
-/// Prints a named text, each line behind a bar; long ones are cut.
-fn quote(name: &str, text: &str) {
-    if text.is_empty() {
-        return;
+fn print_reply(reply: &ExecuteResponse) {
+    let took = reply.duration.map_or(0, |took| {
+        took.seconds * 1000 + i64::from(took.nanos) / 1_000_000
+    });
+    println!();
+    field("outcome", reply.outcome().as_str_name());
+    field("success", &reply.success.to_string());
+    field("exit_code", &reply.exit_code.to_string());
+    field("killed", &reply.killed.to_string());
+    field("duration", &format!("{took} ms"));
+    field("stdout", &reply.stdout);
+    field("stderr", &reply.stderr);
+    field("result", reply.result.as_deref().unwrap_or_default());
+    if let Some(error) = &reply.error {
+        field("error", &format!("{}: {}", error.name, error.message));
     }
-    let mut shown: String = text.chars().take(SHOWN_CHARACTERS).collect();
+    if reply.context_restarted {
+        field("context_restarted", "true");
+    }
+    if reply.page_replaced {
+        field("page_replaced", "true");
+    }
+    field("url", &reply.url);
+    field("title", &reply.title);
+}
+
+/// Prints a field of a reply, unless it is empty; what is too long is cut.
+fn field(name: &str, text: &str) {
+    let limit = if text.contains(char::is_whitespace) {
+        SHOWN_CHARACTERS
+    } else {
+        SHOWN_UNBROKEN
+    };
+    let mut shown: String = text.chars().take(limit).collect();
     if shown.len() < text.len() {
-        // Base64 without a break says nothing: much less of it will do.
-        if !shown.contains('\n') {
-            shown.truncate(60);
-        }
         shown.push_str(&format!("… ({} bytes)", text.len()));
     }
     for (number, line) in shown.lines().enumerate() {
         let label = if number == 0 { name } else { "" };
-        println!("     {label:<7} | {line}");
+        println!("   {label:<17}  {line}");
     }
 }

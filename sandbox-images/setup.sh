@@ -187,7 +187,7 @@ code_cache() {
 
 check_rust() {
 	command -v cargo >/dev/null ||
-		die "cargo is missing: install Rust 1.88 or newer, for example from https://rustup.rs"
+		die "cargo is missing: install Rust 1.91 or newer, for example from https://rustup.rs"
 	cargo fmt --version >/dev/null 2>&1 || die "rustfmt is missing: run 'rustup component add rustfmt'"
 	cargo clippy --version >/dev/null 2>&1 || die "clippy is missing: run 'rustup component add clippy'"
 }

@@ -45,6 +45,8 @@ export function tidy(text, code, file, shifts, home) {
     if (!/^\s+at /.test(line)) return true;
     if (/ at (?:async )?__pb\b/.test(line) || line.includes('(node:internal/process/task_queues'))
       return false;
+    // Node's own hook below a continuation after an await.
+    if (/ at promise\w+Hook\w* \(node:internal\/async_hooks:/.test(line)) return false;
     return !hidden.some((folder) => line.includes(folder));
   });
   const name = file.replaceAll('.', '\\.');

@@ -73,6 +73,7 @@ impl Hub {
     }
 
     /// The active page with its URL and title as they are now; asks the browser, never the page.
+    /// What it says is remembered: Chromium does not tell of every change of a title.
     pub async fn look_at_active_page(&self) -> Result<Page, Error> {
         const METHOD: &str = "Target.getTargetInfo";
         let mut page = self.active_page();
@@ -89,6 +90,15 @@ impl Hub {
                 .to_owned()
         };
         (page.url, page.title) = (text("url"), text("title"));
+        let mut board = self.0.board();
+        // Closed meanwhile: must not come back.
+        if board.pages.get(&page.target_id).is_some() {
+            let events = board.pages.seen(page.clone(), None);
+            drop(board);
+            if !events.is_empty() {
+                self.0.tell(events);
+            }
+        }
         Ok(page)
     }
 

@@ -152,7 +152,12 @@ async fn start(
     let start_error = match shared.options.start_url.as_deref() {
         None | Some("about:blank") => None,
         Some(url) => match hub.navigate(url, config.start_url_timeout).await {
-            Ok(()) => None,
+            Ok(()) => {
+                // So that the first reply has the page's title. What fails here shows in the first
+                // execution.
+                drop(hub.look_at_active_page().await);
+                None
+            }
             Err(error) => Some(error.to_string()),
         },
     };

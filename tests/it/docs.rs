@@ -1,14 +1,17 @@
-//! The documents name files that exist, and keep to their length.
+//! The documents name files and settings that exist and keep to their length; the demo passes.
 
 use std::path::Path;
+use std::process::Command;
 
-const DOCUMENTS: [&str; 6] = [
+const DOCUMENTS: [&str; 8] = [
     "README.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
     "CHANGELOG.md",
     "docs/ARCHITECTURE.md",
     "docs/sandbox.md",
+    "docs/api.md",
+    "docs/egress.md",
 ];
 /// Directories whose files are meant when a document names a path under them.
 const TREES: [&str; 9] = [
@@ -31,17 +34,42 @@ fn read(name: &str) -> String {
     std::fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// Paths in backquotes and in links.
+/// The text outside and inside of fenced code.
+fn fenced(text: &str) -> (String, String) {
+    let (mut prose, mut code, mut inside) = (String::new(), String::new(), false);
+    for line in text.lines() {
+        if line.starts_with("```") {
+            inside = !inside;
+            continue;
+        }
+        let side = if inside { &mut code } else { &mut prose };
+        side.push_str(line);
+        side.push('\n');
+    }
+    assert!(!inside, "a fence is not closed");
+    (prose, code)
+}
+
+/// Texts in backquotes.
+fn quoted(prose: &str) -> impl Iterator<Item = &str> {
+    prose.split('`').skip(1).step_by(2)
+}
+
+/// Paths in backquotes, in links, and as words of fenced code.
 fn named_paths(text: &str) -> Vec<String> {
-    let quoted = text.split('`').skip(1).step_by(2);
+    let (text, code) = fenced(text);
+    let quoted = quoted(&text);
     let linked = text
         .split("](")
         .skip(1)
         .filter_map(|rest| rest.split(')').next());
     quoted
         .chain(linked)
+        .chain(code.split_whitespace())
         .map(|path| path.split('#').next().unwrap_or("").trim())
-        .filter(|path| !path.contains(['*', '{', '<', ' ', '\n', '…', '$']))
+        .filter(|path| {
+            !path.contains(['*', '{', '<', ' ', '\n', '…', '$']) && !path.contains("NAME")
+        })
         .filter(|path| TREES.iter().any(|tree| path.starts_with(tree)))
         .map(str::to_owned)
         .collect()
@@ -57,6 +85,75 @@ fn documents_name_files_that_exist() {
             );
         }
     }
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    for document in DOCUMENTS {
+        let text = read(document);
+        let folder = root().join(document);
+        let folder = folder.parent().expect("a document lies in a folder");
+        for link in text.split("](").skip(1) {
+            let link = link.split(')').next().unwrap_or("");
+            let path = link.split('#').next().unwrap_or("");
+            if path.is_empty() || path.contains("://") {
+                continue;
+            }
+            assert!(folder.join(path).exists(), "{document} links to {link}");
+        }
+    }
+}
+
+#[test]
+fn the_readme_names_settings_that_exist() {
+    let sample = read("deploy/pagebox.toml");
+    let mut section = "";
+    let mut known = Vec::new();
+    for line in sample.lines() {
+        if let Some(name) = line.strip_prefix('[') {
+            section = name.trim_end_matches(']');
+        } else if let Some((key, _)) = line.trim_start_matches('#').split_once(" = ") {
+            known.push(format!("{section}.{key}"));
+        }
+    }
+    let (prose, _) = fenced(&read("README.md"));
+    let named: Vec<&str> = quoted(&prose)
+        .filter(|text| {
+            text.split_once('.').is_some_and(|(section, key)| {
+                sample.contains(&format!("\n[{section}]\n"))
+                    && key.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+            })
+        })
+        .collect();
+    assert!(named.len() >= 10, "{named:?}");
+    for name in named {
+        assert!(
+            known.iter().any(|key| key == name),
+            "README.md names {name}"
+        );
+    }
+}
+
+#[test]
+fn the_demo_passes() {
+    let demo = Path::new(env!("CARGO_BIN_EXE_pagebox")).with_file_name("examples/demo");
+    if !demo.exists() {
+        // Built by `cargo test`, but not by `cargo test --test it`.
+        assert!(
+            std::env::var_os("CI_REQUIRE_ALL").is_none(),
+            "{} is missing",
+            demo.display()
+        );
+        println!("SKIP the_demo_passes: run `cargo build --example demo` first");
+        return;
+    }
+    let output = Command::new(&demo).output().expect("the demo starts");
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && told.contains("\nAll 9 steps gave what they should"),
+        "{told}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 #[test]

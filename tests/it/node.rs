@@ -170,6 +170,7 @@ async fn an_uncaught_error_has_the_users_own_lines() {
     assert_eq!((&*error.name, &*error.message), ("TypeError", "no wind"));
     assert!(reply.stderr.contains(":3:9"), "{}", reply.stderr);
     assert!(reply.stderr.contains(":5:1"), "{}", reply.stderr);
+    assert!(!reply.stderr.contains("node:internal"), "{}", reply.stderr);
     assert!(!reply.stderr.contains("runner"), "{}", reply.stderr);
     session.stop().await;
 }

@@ -409,6 +409,7 @@ async fn navigation_waits_for_load_and_names_what_went_wrong() {
         browser.hub.look_at_active_page().await.unwrap().title,
         "site"
     );
+    assert_eq!(browser.hub.active_page().title, "site");
     for (url, text) in [
         ("http://127.0.0.1:1/", "net::ERR_UNSAFE_PORT"),
         (
