@@ -15,7 +15,7 @@ use crate::limits::Bytes;
 use crate::sandbox::{Control, ControlEnd, Exit, ExitStatus, Network, Sandbox, SandboxSpec, Usage};
 
 use super::context::{ContextEnv, Job, Started};
-use super::frame::{Channel, Finished, FromRunner, ToRunner};
+use super::frame::{Channel, Finished, FromRunner, SHORT_LINE, ToRunner, finished_line};
 use super::output::{Pipe, tail};
 use super::{Error, language};
 
@@ -130,7 +130,7 @@ async fn hello(live: &mut Live, cdp_url: &str) -> Result<(), Error> {
     // A runner that ends at once breaks the write; its exit status says more than EPIPE.
     let sent = live.channel.send(&ToRunner::Init { cdp_url }).await;
     if sent.is_ok() {
-        match live.channel.receive().await {
+        match live.channel.receive(SHORT_LINE).await {
             Ok(Some(FromRunner::Ready)) => return Ok(()),
             Ok(Some(FromRunner::Failed { message })) => return Err(Error::Reported(message)),
             Ok(Some(FromRunner::Finished(_))) => {
@@ -163,7 +163,7 @@ pub(super) async fn idle(live: &mut Option<Live>) {
             _ = live.stderr.read() => {}
             // A frame nobody asked for, or the end of the channel: this runner is not to be trusted
             // with an execution any more.
-            _ = live.channel.receive() => return,
+            _ = live.channel.receive(SHORT_LINE) => return,
             _ = live.sandbox.wait() => return,
         }
     }
@@ -337,6 +337,7 @@ impl Watch {
                 return;
             }
         }
+        let longest = finished_line(options.output_limits.result);
         loop {
             tokio::select! {
                 biased;
@@ -356,7 +357,7 @@ impl Watch {
                 sent = forward(&mut live.stderr, &mut self.stderr, Stream::Stderr, events) => {
                     if self.after_output(sent) { return; }
                 }
-                frame = live.channel.receive() => {
+                frame = live.channel.receive(longest) => {
                     match frame {
                         Ok(Some(FromRunner::Finished(finished))) if finished.id == id => {
                             self.ending.claimed = Some(finished.exit_code);
