@@ -67,11 +67,16 @@ pub struct Core {
 }
 
 impl Core {
-    /// Connects to the spawner; inside the runtime.
+    /// Connects to the spawner; inside the runtime. No session reaches `own_ports` of this host,
+    /// whatever the egress rules say: who can talk to the daemon can do all that it can.
     ///
     /// # Errors
     /// When the spawner does not answer, or a section of the configuration cannot be used.
-    pub fn connect(spawner: SpawnerProcess, config: &Config) -> anyhow::Result<Self> {
+    pub fn connect(
+        spawner: SpawnerProcess,
+        config: &Config,
+        own_ports: &[u16],
+    ) -> anyhow::Result<Self> {
         let sandboxes = Sandboxes::connect(spawner).context("cannot connect to the spawner")?;
         let configs = Configs {
             session: config.session.clone(),
@@ -79,6 +84,7 @@ impl Core {
             runner: config.runner.clone(),
             cdp: config.cdp.clone(),
             egress: config.egress.clone(),
+            own_ports: own_ports.to_vec(),
         };
         Ok(Self {
             registry: Registry::new(sandboxes.clone(), configs)?,
@@ -133,11 +139,11 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     // Before anything can be waited for, so that no signal finds the default action.
     let mut signals = Signals::new()?;
-    let core = Core::connect(spawner, config)?;
-    let (routes, health) = grpc::routes(core.registry.clone(), core.limits).await?;
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let address = listener.local_addr()?;
+    let core = Core::connect(spawner, config, &[address.port()])?;
+    let (routes, health) = grpc::routes(core.registry.clone(), core.limits).await?;
 
     let stop = CancellationToken::new();
     let connections = TaskTracker::new();

@@ -83,6 +83,8 @@ pub struct Configs {
     pub cdp: cdp::Config,
     /// Their way out.
     pub egress: egress::Config,
+    /// The daemon's own ports on this host, which no egress rule opens.
+    pub own_ports: Vec<u16>,
 }
 
 /// Where a session is in its life.

@@ -129,8 +129,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("Tethering", &[]),
 ];
 
-/// Methods of other domains that do not pass.
-const REFUSED: &[&str] = &["Page.crash"];
+/// Methods of other domains that do not pass: each crashes the page it is sent to.
+const REFUSED: &[&str] = &["Memory.prepareForLeakDetection", "Page.crash"];
 
 /// Decides on one request. `params` is the JSON text; `allowed` says which files code may name.
 pub(crate) fn check(
@@ -400,6 +400,7 @@ mod tests {
             ("Browser.executeBrowserCommand", "{}"),
             ("Browser.somethingNew", "{}"),
             ("Page.crash", "{}"),
+            ("Memory.prepareForLeakDetection", "{}"),
             ("Target.sendMessageToTarget", r#"{"message":"{}"}"#),
             ("Target.exposeDevToolsProtocol", r#"{"targetId":"x"}"#),
             ("Target.setRemoteLocations", r#"{"locations":[]}"#),

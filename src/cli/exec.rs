@@ -216,7 +216,7 @@ fn embedded(loaded: Loaded, options: v1::ExecutionOptions, format: Format) -> Re
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
         let mut signals = Signals::new().map_err(Error::Signals)?;
-        let core = Core::connect(spawner, &config)?;
+        let core = Core::connect(spawner, &config, &[])?;
         let ended = tokio::select! {
             ended = with_core(&core, options, format, &mut signals) => ended,
             () = core.died() => Err(Error::SpawnerDied),

@@ -14,7 +14,7 @@ use crate::limits::Bytes;
 use crate::sandbox::{ExitStatus, Usage};
 
 use super::context::{ContextEnv, Job, Started};
-use super::frame::{Finished, FromRunner, ToRunner};
+use super::frame::{Finished, FromRunner, SHORT_LINE, ToRunner, finished_line};
 use super::output::Pipe;
 use super::start::Live;
 
@@ -41,7 +41,7 @@ pub(super) async fn idle(live: &mut Option<Live>) {
             _ = live.stderr.read() => {}
             // A frame nobody asked for, or the end of the channel: this runner is not to be trusted
             // with an execution any more.
-            _ = live.channel.receive() => return,
+            _ = live.channel.receive(SHORT_LINE) => return,
             _ = live.sandbox.wait() => return,
         }
     }
@@ -230,6 +230,7 @@ impl Watch {
                 return;
             }
         }
+        let longest = finished_line(options.output_limits.result);
         loop {
             tokio::select! {
                 biased;
@@ -249,7 +250,7 @@ impl Watch {
                 sent = forward(&mut live.stderr, &mut self.stderr, Stream::Stderr, events) => {
                     if self.after_output(sent) { return; }
                 }
-                frame = live.channel.receive() => {
+                frame = live.channel.receive(longest) => {
                     match frame {
                         Ok(Some(FromRunner::Finished(finished))) if finished.id == id => {
                             self.ending.claimed = Some(finished.exit_code);

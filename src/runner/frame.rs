@@ -12,8 +12,19 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
-/// Longest line either way: the largest result (32 MiB) with every byte escaped, and some room.
-const MAX_LINE: usize = 224 << 20;
+use crate::limits::Bytes;
+
+/// Longest line of a runner that has nothing to report: what is beyond `ready` and `failed`.
+pub(super) const SHORT_LINE: Bytes = Bytes::mib(1);
+/// What a `finished` frame holds besides its result: names, and an error of 64 KiB, escaped.
+const LINE_ROOM: u64 = 1 << 20;
+/// JSON writes one byte as six at most (`\u0000`).
+const ESCAPED: u64 = 6;
+
+/// Longest line that can carry a result of at most `result`.
+pub(super) fn finished_line(result: Bytes) -> Bytes {
+    Bytes(result.0.saturating_mul(ESCAPED).saturating_add(LINE_ROOM))
+}
 
 /// What the daemon tells a runner. `code` is last: the bash runner relies on the order.
 #[derive(Debug, Serialize)]
@@ -100,9 +111,9 @@ impl Channel {
         self.writer.write_all(&line).await
     }
 
-    /// The next frame; `None` when the runner closed its end. Cancel safe: what was read of a line
-    /// is kept.
-    pub(super) async fn receive(&mut self) -> io::Result<Option<FromRunner>> {
+    /// The next frame, of at most `longest`; `None` when the runner closed its end. Cancel safe:
+    /// what was read of a line is kept.
+    pub(super) async fn receive(&mut self, longest: Bytes) -> io::Result<Option<FromRunner>> {
         loop {
             let chunk = self.reader.fill_buf().await?;
             if chunk.is_empty() {
@@ -112,7 +123,7 @@ impl Channel {
             let taken = end.map_or(chunk.len(), |at| at + 1);
             self.line.extend_from_slice(&chunk[..end.unwrap_or(taken)]);
             self.reader.consume(taken);
-            if self.line.len() > MAX_LINE {
+            if self.line.len() > longest.as_usize() {
                 return Err(io::Error::other("frame longer than its bound"));
             }
             if end.is_some() {
@@ -147,26 +158,51 @@ mod tests {
             .await
             .unwrap();
         assert!(matches!(
-            channel.receive().await.unwrap(),
+            channel.receive(SHORT_LINE).await.unwrap(),
             Some(FromRunner::Ready)
         ));
-        let early =
-            tokio::time::timeout(std::time::Duration::from_millis(20), channel.receive()).await;
+        let early = tokio::time::timeout(
+            std::time::Duration::from_millis(20),
+            channel.receive(SHORT_LINE),
+        )
+        .await;
         assert!(early.is_err(), "half a frame is none");
         peer.write_all(b"\"exit_code\":3}\n").await.unwrap();
-        let Some(FromRunner::Finished(finished)) = channel.receive().await.unwrap() else {
+        let Some(FromRunner::Finished(finished)) = channel.receive(SHORT_LINE).await.unwrap()
+        else {
             panic!("no finished frame");
         };
         assert_eq!((finished.id.as_str(), finished.exit_code), ("1", 3));
         drop(peer);
-        assert!(channel.receive().await.unwrap().is_none());
+        assert!(channel.receive(SHORT_LINE).await.unwrap().is_none());
     }
 
     #[tokio::test]
     async fn nonsense_is_an_error() {
         let (mut channel, mut peer) = pair();
         peer.write_all(b"{\"type\":\"outcome\"}\n").await.unwrap();
-        assert!(channel.receive().await.is_err());
+        assert!(channel.receive(SHORT_LINE).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_line_is_kept_no_longer_than_what_is_awaited() {
+        let (mut channel, mut peer) = pair();
+        let flood = tokio::spawn(async move {
+            let piece = vec![b'a'; 64 << 10];
+            while peer.write_all(&piece).await.is_ok() {}
+        });
+        assert!(channel.receive(Bytes::kib(256)).await.is_err());
+        assert!(channel.line.capacity() <= 1 << 20);
+        drop(channel);
+        flood.await.unwrap();
+    }
+
+    #[test]
+    fn a_line_has_room_for_every_result_within_its_limit() {
+        let result = "\u{0}".repeat(1000);
+        let line = serde_json::to_string(&result).unwrap();
+        assert!(line.len() as u64 <= finished_line(Bytes(1000)).0);
+        assert!(finished_line(Bytes::mib(32)).0 < Bytes::mib(224).0);
     }
 
     #[test]

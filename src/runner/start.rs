@@ -17,7 +17,7 @@ use crate::execution::Language;
 use crate::sandbox::{Control, ControlEnd, Exit, Network, Sandbox, SandboxSpec, Space};
 
 use super::context::ContextEnv;
-use super::frame::{Channel, FromRunner, ToRunner};
+use super::frame::{Channel, FromRunner, SHORT_LINE, ToRunner};
 use super::output::{Pipe, tail};
 use super::{Config, Error, language};
 
@@ -152,7 +152,7 @@ async fn hello(live: &mut Live) -> Result<(), Error> {
     // A runner that ends at once breaks the write; its exit status says more than EPIPE.
     let sent = live.channel.send(&ToRunner::Init { cdp_url }).await;
     if sent.is_ok() {
-        match live.channel.receive().await {
+        match live.channel.receive(SHORT_LINE).await {
             Ok(Some(FromRunner::Ready)) => return Ok(()),
             Ok(Some(FromRunner::Failed { message })) => return Err(Error::Reported(message)),
             Ok(Some(FromRunner::Finished(_))) => {

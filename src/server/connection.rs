@@ -1,5 +1,6 @@
 //! Connections: accepting them within a bound, HTTP/1.1 and HTTP/2 on each, and the router.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -28,8 +29,13 @@ const PING_INTERVAL: Duration = Duration::from_secs(15);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Calls open at once on one connection.
 const MAX_STREAMS: u32 = 256;
-/// Time to send a whole HTTP/1.1 header, so that idle openers do not hold connections.
+/// Time to say which HTTP it is, and then to send a whole HTTP/1.1 header, so that idle openers do
+/// not hold connections.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How every HTTP/2 connection begins.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Between two looks at a preface of which only a part has come.
+const PREFACE_STEP: Duration = Duration::from_millis(20);
 /// After an accept that failed (out of file descriptors), before the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -66,10 +72,34 @@ pub(super) async fn accept(
         let (router, stop) = (router.clone(), stop.clone());
         tasks.spawn(async move {
             let _permit = permit;
+            let spoke = tokio::select! {
+                () = stop.cancelled() => return,
+                spoke = tokio::time::timeout(HEADER_TIMEOUT, first_words(&socket)) => spoke,
+            };
+            if !matches!(spoke, Ok(Ok(()))) {
+                tracing::debug!("connection dropped: it said nothing");
+                return;
+            }
             if let Err(error) = serve(socket, router, stop).await {
                 tracing::debug!(error, "connection ended");
             }
         });
+    }
+}
+
+/// Waits until the version of HTTP is known, reading nothing: hyper itself would wait for ever.
+async fn first_words(socket: &TcpStream) -> io::Result<()> {
+    let mut seen = [0; PREFACE.len()];
+    loop {
+        let length = socket.peek(&mut seen).await?;
+        if length == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if length == PREFACE.len() || !PREFACE.starts_with(&seen[..length]) {
+            return Ok(());
+        }
+        // The part that is there keeps the socket readable.
+        tokio::time::sleep(PREFACE_STEP).await;
     }
 }
 
@@ -149,6 +179,7 @@ fn plain(status: StatusCode, message: &str) -> Response {
 mod tests {
     use http_body_util::{BodyExt as _, Empty};
     use hyper_util::client::legacy::Client;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tonic::codegen::Bytes;
     use tonic::service::RoutesBuilder;
     use tonic::transport::Channel;
@@ -289,6 +320,27 @@ mod tests {
             .await
             .expect("the idle connection was closed");
         assert!(connect(&server).await.is_err());
+    }
+
+    /// Those that say nothing, and those that stop within the words that tell the version.
+    #[tokio::test]
+    async fn who_opens_a_connection_and_says_nothing_does_not_keep_it() {
+        let server = start(2).await;
+        let mut silent = Vec::new();
+        for said in ["", "PRI * HT"] {
+            let mut socket = TcpStream::connect(server.address).await.unwrap();
+            socket.write_all(said.as_bytes()).await.unwrap();
+            silent.push(socket);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::pause();
+        tokio::time::advance(HEADER_TIMEOUT).await;
+        for mut socket in silent {
+            assert!(matches!(socket.read(&mut [0]).await, Ok(0) | Err(_)));
+        }
+        tokio::time::resume();
+        let mut client = connect(&server).await.unwrap();
+        client.check(HealthCheckRequest::default()).await.unwrap();
     }
 
     #[tokio::test]

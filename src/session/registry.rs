@@ -97,7 +97,11 @@ impl Registry {
     /// # Errors
     /// When the egress rules are not valid.
     pub fn new(sandboxes: Sandboxes, configs: Configs) -> Result<Self, egress::Error> {
-        let policy = egress::Policy::new(&configs.egress)?;
+        let own_ports = configs.own_ports.iter().copied();
+        let policy = own_ports.fold(
+            egress::Policy::new(&configs.egress)?,
+            egress::Policy::protect,
+        );
         let degraded = sandboxes
             .report()
             .probes

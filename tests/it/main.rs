@@ -15,6 +15,7 @@ mod shared;
 #[path = "../common/site.rs"]
 mod site;
 
+mod attacks;
 mod bash;
 mod browser;
 mod cli;
