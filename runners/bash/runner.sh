@@ -9,7 +9,9 @@
 #
 # Private descriptors of this process, none of them inherited by the user's shell:
 #   3 frames   4 the user's stderr   8 the page agent-browser shall be on   9 where the user's shell ended
-# 8 and 9 are unlinked files: shells of the session reach them as /proc/<this pid>/fd/<n>.
+# 8 and 9 are unlinked files: shells of the session reach them as /proc/<this pid>/fd/<n>. They have
+# their memory from the start and are only ever written over (`<>`, never `>`), so that they work
+# when the session's files have used up all the room there is.
 set -euo pipefail
 
 # Bytes, not characters: faster, and code need not fit the locale. Children get the locale they had.
@@ -51,16 +53,29 @@ take_string() {
 # right before it.
 decode() { printf -v "$1" %b "${2//\\\"/\"}"; }
 
-# Opens fds 8 and 9 as unlinked files.
+# Opens fds 8 and 9 as unlinked files with room for a path of the longest kind. /dev/shm comes first:
+# it is this sandbox's own and empty now, while the session's files may be full.
 open_state_files() {
-  local name=${TMPDIR:-/tmp}/.pagebox-$$-$RANDOM
-  if ! { : >"$name.page" && : >"$name.cwd"; }; then
-    fail 'cannot write to the temporary directory'
-  fi
-  exec 8<>"$name.page" 9<>"$name.cwd"
-  rm -f "$name.page" "$name.cwd"
-  : >"/proc/$$/fd/9" || fail 'cannot reopen a file through /proc'
+  local directory name room
+  printf -v room '%8192s' ''
+  for directory in /dev/shm "${TMPDIR:-/tmp}"; do
+    name=$directory/.pagebox-$$-$RANDOM
+    if { printf '%s' "$room" >"$name.page" && printf '%s' "$room" >"$name.cwd"; } 2>/dev/null; then
+      exec 8<>"$name.page" 9<>"$name.cwd"
+      rm -f "$name.page" "$name.cwd"
+      forget_directory || fail 'cannot reopen a file through /proc'
+      return
+    fi
+    rm -f "$name.page" "$name.cwd"
+  done
+  fail 'cannot write to the temporary directory'
 }
+
+# Puts the page of an execution where agent-browser looks for it.
+tell_page() { printf '%s\n' "$1" 1<>"/proc/$$/fd/8"; }
+
+# Empties the place where the user's shell says where it ended.
+forget_directory() { printf '\0' 1<>"/proc/$$/fd/9"; }
 
 # Splits an execute frame into id, page, names/values (still escaped) and code.
 parse_execute() {
@@ -176,8 +191,8 @@ main() {
   while IFS= read -r -u 3 line; do
     parse_execute "$line"
     line=
-    printf '%s\n' "$page" >"/proc/$$/fd/8"
-    : >"/proc/$$/fd/9"
+    tell_page "$page" || :
+    forget_directory || :
     run_user_shell
     keep_directory
     settle_page

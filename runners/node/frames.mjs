@@ -9,7 +9,8 @@ const LINE_LIMIT_BYTES = 64 * 1024 * 1024;
  * @param {number} fd
  * @param {(frame: any) => void} onFrame
  * @param {() => void} onEnd called once, when the other side is gone
- * @returns {(frame: object) => void} sends one frame
+ * @returns {((frame: object) => Promise<void>) & {text: (text: string) => Promise<void>}} sends one
+ *   frame, or a part of one as text; done when there is room for more
  */
 export function openFrames(fd, onFrame, onEnd) {
   const socket = new Socket({ fd, readable: true, writable: true });
@@ -38,7 +39,16 @@ export function openFrames(fd, onFrame, onEnd) {
   socket.on('error', end);
   socket.on('close', end);
   socket.on('end', end);
-  return (frame) => {
-    socket.write(`${JSON.stringify(frame)}\n`);
+  const text = async (/** @type {string} */ part) => {
+    if (!socket.write(part) && !socket.destroyed)
+      await new Promise((resolve) => {
+        const go = () => {
+          socket.off('drain', go).off('close', go);
+          resolve(undefined);
+        };
+        socket.on('drain', go).on('close', go);
+      });
   };
+  const send = (/** @type {object} */ frame) => text(`${JSON.stringify(frame)}\n`);
+  return Object.assign(send, { text });
 }

@@ -23,8 +23,10 @@ export function installProxy() {
   /** @type {any} */
   let agent;
   const real = () => {
-    const { EnvHttpProxyAgent } = load('undici');
-    agent ??= new EnvHttpProxyAgent();
+    if (!agent) {
+      const { Agent, buildConnector } = load('undici');
+      agent = new Agent({ connect: connector(buildConnector({}), plain, secure) });
+    }
     return agent;
   };
   // The place where fetch looks for its dispatcher, in every version of undici.
@@ -39,43 +41,90 @@ export function installProxy() {
   });
 }
 
+/** For a program that makes agents of its own, as Playwright's driver does for `page.request`. */
+export function proxyEveryAgent() {
+  const plain = env.HTTP_PROXY || env.http_proxy;
+  const secure = env.HTTPS_PROXY || env.https_proxy || plain;
+  for (const [Base, proxy, encrypted] of /** @type {const} */ ([
+    [http.Agent, plain, false],
+    [https.Agent, secure, true],
+  ])) {
+    if (proxy)
+      /** @type {any} */ (Base.prototype).createConnection = connecting(Base, proxy, encrypted);
+  }
+}
+
+/**
+ * How `fetch` connects. undici's own proxy agent would hide why a proxy refused.
+ * @param {any} straight undici's connector @param {string | undefined} plain @param {string | undefined} secure
+ */
+function connector(straight, plain, secure) {
+  return (/** @type {any} */ options, /** @type {(error: Error | null, socket?: any) => void} */ done) => {
+    const encrypted = options.protocol === 'https:';
+    const proxy = encrypted ? secure : plain;
+    if (!proxy || isExempt(options.hostname)) return straight(options, done);
+    const port = options.port || (encrypted ? 443 : 80);
+    tunnel(proxy, `${options.hostname}:${port}`, (error, socket) => {
+      if (error || !encrypted) done(error, socket);
+      else straight({ ...options, httpSocket: socket }, done);
+    });
+    return undefined;
+  };
+}
+
+/**
+ * Has the proxy connect to a target.
+ * @param {string} proxy @param {string} target @param {(error: Error | null, socket?: any) => void} done
+ */
+function tunnel(proxy, target, done) {
+  const { hostname, port } = new URL(proxy);
+  const request = http.request({
+    host: hostname,
+    port: port || 80,
+    method: 'CONNECT',
+    path: target,
+    headers: { host: target },
+    agent: direct,
+  });
+  request.once('connect', (response, socket) => {
+    if (response.statusCode === 200) {
+      done(null, socket);
+      return;
+    }
+    socket.destroy();
+    const rule = response.headers['x-pagebox-egress'];
+    const status = `${response.statusCode} ${response.statusMessage}`;
+    done(new Error(`the proxy refused ${target}: ${status}${rule ? ` (${rule})` : ''}`));
+  });
+  request.once('error', done);
+  request.end();
+}
+
 /**
  * An agent whose connections are CONNECT tunnels.
  * @param {any} Base @param {string} proxy @param {boolean} encrypted
  */
 function tunnelling(Base, proxy, encrypted) {
-  const { hostname, port } = new URL(proxy);
-  class Tunnel extends Base {
-    /** @param {any} options @param {(error: Error | null, socket?: any) => void} done */
-    createConnection(options, done) {
-      const target = `${options.host}:${options.port}`;
-      if (options.socketPath || isExempt(options.host))
-        return super.createConnection(options, done);
-      const request = http.request({
-        host: hostname,
-        port: port || 80,
-        method: 'CONNECT',
-        path: target,
-        headers: { host: target },
-        agent: direct,
-      });
-      request.once('connect', (response, socket) => {
-        if (response.statusCode !== 200) {
-          socket.destroy();
-          done(
-            new Error(
-              `the proxy refused ${target}: ${response.statusCode} ${response.statusMessage}`,
-            ),
-          );
-        } else if (encrypted) done(null, connect({ ...options, socket }));
-        else done(null, socket);
-      });
-      request.once('error', done);
-      request.end();
-      return undefined;
-    }
-  }
+  class Tunnel extends Base {}
+  /** @type {any} */ (Tunnel.prototype).createConnection = connecting(Base, proxy, encrypted);
   return new Tunnel({ keepAlive: true });
+}
+
+/**
+ * An agent's method that opens its connections.
+ * @param {any} Base whose own method takes those that need no proxy
+ * @param {string} proxy @param {boolean} encrypted
+ */
+function connecting(Base, proxy, encrypted) {
+  const straight = Base.prototype.createConnection;
+  return /** @this {any} */ function (/** @type {any} */ options, /** @type {(error: Error | null, socket?: any) => void} */ done) {
+    if (options.socketPath || isExempt(options.host)) return straight.call(this, options, done);
+    tunnel(proxy, `${options.host}:${options.port}`, (error, socket) => {
+      if (error || !encrypted) done(error, socket);
+      else done(null, connect({ ...options, socket }));
+    });
+    return undefined;
+  };
 }
 
 /** @param {string} host */

@@ -26,6 +26,13 @@ const Future = Promise;
 const Failure = Error;
 const toNumber = Number;
 const exit = process.exit.bind(process);
+const slice = Function.prototype.call.bind(String.prototype.slice);
+const codeAt = Function.prototype.call.bind(String.prototype.charCodeAt);
+const toWellFormed = Function.prototype.call.bind(String.prototype.toWellFormed);
+/** Longer results go to the worker in pieces: whole, the inspector would make a dozen copies. */
+const WHOLE_RESULT_LIMIT = 64 * 1024;
+/** A long result until it is fetched. */
+let held = '';
 /** More failures of one execution are not told. */
 const FAILURE_LIMIT = 10;
 
@@ -146,13 +153,28 @@ const forWorker = freeze({
     const described = [];
     for (let i = 0; i < errors.length; i += 1) described[i] = describe(errors[i]);
     const { text, truncated } = present(failed ? undefined : value, limit);
+    const result = text === null ? null : toWellFormed(text);
+    const isLong = result !== null && result.length > WHOLE_RESULT_LIMIT;
+    held = isLong ? result : '';
     return {
       exit_code: failed ? 1 : toNumber(code ?? 0) & 255,
-      result: text,
+      result: isLong ? null : result,
+      result_length: held.length,
       result_truncated: truncated,
       errors: described,
       page: currentTarget(),
     };
+  },
+  /**
+   * A piece of the held result, not ending within a pair. With the last one it is let go.
+   * @param {number} from @param {number} size
+   */
+  piece(from, size) {
+    let part = slice(held, from, from + size);
+    const last = codeAt(part, part.length - 1);
+    if (last >= 0xd800 && last < 0xdc00) part = slice(part, 0, part.length - 1);
+    if (from + part.length >= held.length) held = '';
+    return part;
   },
 });
 

@@ -15,6 +15,9 @@ import { writeAll } from './stdio.mjs';
 /** How long the main thread may take to end after the daemon has gone. */
 const EXIT_GRACE_MS = 200;
 
+/** How much of a long result is fetched from the main thread at once, in UTF-16 units. */
+const PIECE = 256 * 1024;
+
 const home = dirname(fileURLToPath(import.meta.url));
 const session = new Session();
 session.connectToMainThread();
@@ -133,17 +136,34 @@ async function execute(frame) {
     else complain(tidy(error.text, frame.code, file, script?.shifts ?? [], home));
   }
   const first = errors[0];
-  send({
+  const finished = {
     type: 'finished',
     id: frame.id,
     exit_code: rest.exit_code,
-    result: rest.result?.toWellFormed() ?? null,
+    result: rest.result,
     result_truncated: rest.result_truncated,
     error: first
       ? { name: first.name.toWellFormed(), message: first.message.toWellFormed() }
       : null,
     page: rest.page,
-  });
+  };
+  if (rest.result_length === 0) await send(finished);
+  else await sendInPieces(finished, rest.result_length);
+}
+
+/**
+ * A frame with the result the main thread holds.
+ * @param {object} finished @param {number} length of the result
+ */
+async function sendInPieces(finished, length) {
+  const { result: _, ...rest } = /** @type {any} */ (finished);
+  await send.text(`${JSON.stringify(rest).slice(0, -1)},"result":"`);
+  for (let at = 0; at < length; ) {
+    const piece = await call('piece', [{ value: at }, { value: PIECE }]);
+    at += piece.length;
+    await send.text(JSON.stringify(piece).slice(1, -1));
+  }
+  await send.text('"}\n');
 }
 
 /** @param {import('./rewrite.mjs').Script} script @param {string} file */

@@ -17,6 +17,8 @@ use super::message::code;
 pub(crate) enum Verdict {
     /// Pass it on.
     Forward,
+    /// Pass it on with these parameters in the place of the client's.
+    Instead(Vec<u8>),
     /// Pass it on; when answered, the session it names is the client's.
     Attach,
     /// Pass it on; then the client sees targets, the active page first.
@@ -129,6 +131,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("Tethering", &[]),
 ];
 
+/// Longest request body an event tells, in bytes. Chromium's own default is "all of it", twice and
+/// escaped, to every client: one upload of 60 MB from a page made 400 MB of events for each of them,
+/// which no browser's memory limit holds. Clients that want more ask `Network.getRequestPostData`.
+const POST_DATA_TOLD: i64 = 4 << 20;
+
 /// Methods of other domains that do not pass: each crashes the page it is sent to.
 const REFUSED: &[&str] = &["Memory.prepareForLeakDetection", "Page.crash"];
 
@@ -181,6 +188,7 @@ pub(crate) fn check(
             read::<TargetId>(method, params)?.target_id,
         )),
         "Page.bringToFront" => Ok(Verdict::BringToFront),
+        "Network.enable" => network_enable(read(method, params)?),
         "Runtime.runIfWaitingForDebugger" => Ok(Verdict::Resume),
         "Page.navigate" | "Target.createTarget" | "Network.loadNetworkResource" => {
             url(&read::<Url>(method, params)?.url, allowed)?;
@@ -196,6 +204,18 @@ pub(crate) fn check(
         }
         _ => Ok(Verdict::Forward),
     }
+}
+
+/// Bounds how much of request bodies the events of `Network` carry.
+fn network_enable(mut asked: serde_json::Map<String, serde_json::Value>) -> Result<Verdict, Refusal> {
+    const KEY: &str = "maxPostDataSize";
+    let wanted = asked.get(KEY).and_then(serde_json::Value::as_i64);
+    if wanted.is_some_and(|wanted| (1..=POST_DATA_TOLD).contains(&wanted)) {
+        return Ok(Verdict::Forward);
+    }
+    asked.insert(KEY.to_owned(), POST_DATA_TOLD.into());
+    let text = serde_json::to_vec(&asked).expect("a map of JSON values is JSON");
+    Ok(Verdict::Instead(text))
 }
 
 fn passes(method: &str) -> bool {

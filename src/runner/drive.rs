@@ -115,7 +115,11 @@ pub(super) async fn run(
     let end_time = SystemTime::now();
     let duration = began.elapsed();
     let claimed = watch.finished.take();
-    if let Some(target) = claimed.as_ref().and_then(|f| f.page.as_deref()) {
+    // Only a page the code has made its own moves the active page: a runner that still has the one
+    // it was given must not take it back from `bringToFront`, or from another language.
+    if let Some(target) = claimed.as_ref().and_then(|f| f.page.as_deref())
+        && target != page.target_id
+    {
         env.hub.set_active_page(target);
     }
     let (usage, active) = if watch.alive {

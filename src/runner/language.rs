@@ -61,6 +61,7 @@ pub(super) fn env(language: Language, cdp_url: &str) -> Vec<(String, String)> {
             env.push(("PLAYWRIGHT_NODEJS_PATH", NODE));
         }
         Language::Bash => env.extend([
+            ("PLAYWRIGHT_NODEJS_PATH", NODE),
             ("AGENT_BROWSER_SOCKET_DIR", super::agent::SOCKET_DIR),
             ("AGENT_BROWSER_SCREENSHOT_DIR", "/tmp"),
             ("AGENT_BROWSER_NO_VERSION_CHECK", "1"),
@@ -74,7 +75,10 @@ pub(super) fn env(language: Language, cdp_url: &str) -> Vec<(String, String)> {
 fn path(language: Language) -> &'static str {
     match language {
         Language::Node | Language::Python => "/usr/local/bin:/usr/bin:/bin",
-        Language::Bash => "/opt/pagebox/runners/bash/bin:/usr/local/bin:/usr/bin:/bin",
+        // With the Python runner's packages, so that scripts too can drive the browser at CDP_URL.
+        Language::Bash => {
+            "/opt/pagebox/runners/bash/bin:/opt/pagebox/runners/python/.venv/bin:/usr/local/bin:/usr/bin:/bin"
+        }
     }
 }
 

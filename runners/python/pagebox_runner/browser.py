@@ -3,12 +3,16 @@
 import asyncio
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser as PlaywrightBrowser
     from playwright.async_api import BrowserContext, Page, Playwright
+
+# What the driver loads first: `page.request` speaks HTTP from the driver, which knows no proxy.
+DRIVER_PRELOAD: Final = Path(__file__).parents[2] / "node" / "proxy-preload.mjs"
 
 # How long to wait for a page another client has just opened.
 PAGE_WAIT_SECONDS: Final = 5.0
@@ -138,9 +142,16 @@ async def _start_playwright() -> "Playwright":
 
     # The driver inherits sys.stderr and would make the user's pipe non-blocking: give it another.
     stderr = sys.stderr
+    options = os.environ.get("NODE_OPTIONS")
+    if DRIVER_PRELOAD.exists():
+        os.environ["NODE_OPTIONS"] = f"{options or ''} --import={DRIVER_PRELOAD}".strip()
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         sys.stderr = nowhere
         try:
             return await async_playwright().start()
         finally:
             sys.stderr = stderr
+            if options is None:
+                os.environ.pop("NODE_OPTIONS", None)
+            else:
+                os.environ["NODE_OPTIONS"] = options

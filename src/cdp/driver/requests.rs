@@ -40,6 +40,7 @@ impl Driver {
             Some(named) => named,
         };
         let hub = &self.hub;
+        let mut params = params;
         let verdict = policy::check(&method, params.as_deref(), &|path| hub.allows(path));
         let then = match verdict {
             Err(refusal) => {
@@ -79,6 +80,10 @@ impl Driver {
                 Then::Nothing
             }
             Ok(Verdict::Forward) => Then::Nothing,
+            Ok(Verdict::Instead(other)) => {
+                params = Some(Bytes::from(other));
+                Then::Nothing
+            }
             Ok(Verdict::Attach) => Then::Attach,
             Ok(Verdict::ListTargets) => Then::ListTargets,
             Ok(Verdict::CreateContext) => Then::CreateContext,
