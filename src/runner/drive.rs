@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc;
-use tracing::{debug, info};
+use tokio::sync::mpsc::error::TrySendError;
+use tracing::{debug, info, info_span};
 use uuid::Uuid;
 
 use crate::cdp::{Hub, Page};
@@ -21,6 +22,8 @@ use super::{Error, language};
 
 /// How long code may go on after its browser died, so that it can report the error it gets.
 const BROWSER_DEATH_GRACE: Duration = Duration::from_secs(1);
+/// How long a reader that has stalled may take for each event of an execution that has ended.
+const STALLED_READER: Duration = Duration::from_secs(30);
 /// How much of a failed runner's stderr goes into the error.
 const STDERR_TAIL: usize = 2 << 10;
 
@@ -99,7 +102,9 @@ pub(super) async fn start(
     };
     match tokio::time::timeout(env.config.start_timeout, hello).await {
         Ok(Ok(())) => {
-            debug!(elapsed = ?began.elapsed(), sandbox = %live.sandbox.id(), "runner ready");
+            let image = language::image(language);
+            let _in = info_span!("sandbox", id = %live.sandbox.id(), image).entered();
+            debug!(elapsed = ?began.elapsed(), "runner ready");
             Ok(live)
         }
         Ok(Err(error)) => {
@@ -231,7 +236,7 @@ pub(super) async fn run(
         .await;
     let end_time = SystemTime::now();
     let duration = began.elapsed();
-    let usage = watch.settle(live, env, &events).await;
+    let (usage, mut last_events) = watch.settle(live, env).await;
     for token in &tokens {
         env.hub.execution_ended(token);
     }
@@ -274,10 +279,32 @@ pub(super) async fn run(
     };
     // The count of running executions must be down when the caller learns of the end.
     drop(guard);
-    let _ = events
-        .send(ExecutionEvent::Finished(Box::new(report)))
-        .await;
+    last_events.push(ExecutionEvent::Finished(Box::new(report)));
+    hand_over(events, last_events);
     watch.alive
+}
+
+/// Gives the reader what is left. One that has stalled must not hold up the context, and with it
+/// the end of the session: it gets the rest from a task of its own, for a while.
+fn hand_over(events: mpsc::Sender<ExecutionEvent>, last_events: Vec<ExecutionEvent>) {
+    let mut left = last_events.into_iter();
+    while let Some(event) = left.next() {
+        match events.try_send(event) {
+            Ok(()) => {}
+            // A reader that went away misses nothing it wanted.
+            Err(TrySendError::Closed(_)) => return,
+            Err(TrySendError::Full(event)) => {
+                tokio::spawn(async move {
+                    for event in std::iter::once(event).chain(left) {
+                        if events.send_timeout(event, STALLED_READER).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+                return;
+            }
+        }
+    }
 }
 
 /// The hub's clients that an execution of this runner speaks through.
@@ -328,9 +355,10 @@ impl Watch {
         {
             // Code of 100 kB fits no socket buffer in one go when the runner does not read.
             let sent = tokio::select! {
+                biased;
+                () = cancel.cancelled() => { self.ending.cancelled = true; false }
                 sent = live.channel.send(&frame) => sent.is_ok(),
                 () = &mut deadline => { self.ending.deadline_hit = true; false }
-                () = cancel.cancelled() => { self.ending.cancelled = true; false }
             };
             if !sent {
                 self.alive = false;
@@ -390,12 +418,7 @@ impl Watch {
     }
 
     /// Ends the runner if it is to end, then takes what is left in its pipes.
-    async fn settle(
-        &mut self,
-        live: &mut Live,
-        env: &ContextEnv,
-        events: &mpsc::Sender<ExecutionEvent>,
-    ) -> Usage {
+    async fn settle(&mut self, live: &mut Live, env: &ContextEnv) -> (Usage, Vec<ExecutionEvent>) {
         let usage = if self.alive {
             live.sandbox.usage()
         } else {
@@ -418,6 +441,7 @@ impl Watch {
             }
             exit.usage
         };
+        let mut last_events = Vec::new();
         for (pipe, output, stream) in [
             (&mut live.stdout, &mut self.stdout, Stream::Stdout),
             (&mut live.stderr, &mut self.stderr, Stream::Stderr),
@@ -425,15 +449,14 @@ impl Watch {
             for piece in pipe.drain() {
                 let piece = output.admit(piece);
                 if !piece.is_empty() {
-                    // A reader that went away misses nothing it wanted.
-                    let _ = events.send(ExecutionEvent::Output(stream, piece)).await;
+                    last_events.push(ExecutionEvent::Output(stream, piece));
                 }
             }
         }
         if !self.ending.deadline_hit && !self.ending.cancelled {
             self.ending.browser_died = env.hub.is_closed();
         }
-        usage
+        (usage, last_events)
     }
 }
 
