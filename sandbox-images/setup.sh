@@ -15,7 +15,8 @@ umask 022 # sandboxes run under other uids and must be able to read what is inst
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # Where Node goes when the machine has none that is new enough. Under /usr, because sandboxes see
 # /usr and nothing else of the host's programs.
-node_prefix=${PAGEBOX_NODE_PREFIX:-/usr/local}
+# (Not named PAGEBOX_…: those variables are settings of the daemon, which refuses unknown ones.)
+node_prefix=${SETUP_NODE_PREFIX:-/usr/local}
 # Debian's own interpreter, never one of pyenv or conda: the virtual environment points at it, and
 # inside a sandbox only /usr exists.
 python=/usr/bin/python3

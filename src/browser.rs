@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::debug;
+use tracing::{debug, info_span};
 
 use crate::cdp::{self, Hub};
 use crate::limits::Bytes;
@@ -118,7 +118,8 @@ impl Browser {
             },
             exit = sandbox.wait() => return Err(Error::Ended(format!("{:?}", exit.status))),
         };
-        debug!(sandbox = %sandbox.id(), "browser ready");
+        let span = info_span!("sandbox", id = %sandbox.id(), image = "browser");
+        debug!(parent: &span, "browser ready");
         Ok(Self { sandbox, hub })
     }
 

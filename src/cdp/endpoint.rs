@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
+use tracing::{Instrument as _, field, info_span};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -52,12 +53,13 @@ impl Hub {
                 match listener.accept().await {
                     Ok((stream, _)) => {
                         let (hub, until) = (self.clone(), until.clone());
-                        self.0.tasks.spawn(async move {
+                        let serve = async move {
                             until
                                 .run_until_cancelled(hub.connection(stream, &until))
                                 .await;
                             drop(permit);
-                        });
+                        };
+                        self.0.tasks.spawn(serve.in_current_span());
                     }
                     Err(error) => {
                         tracing::warn!(%error, "the CDP listener failed to accept");
@@ -125,7 +127,8 @@ impl Hub {
         };
         let upgraded = hyper::upgrade::on(&mut request);
         let hub = self.clone();
-        self.0.tasks.spawn(async move {
+        let span = info_span!("cdp_client", kind = kind.name(), client_id = field::Empty);
+        let serve = async move {
             let socket = until.run_until_cancelled(async {
                 let upgraded = upgraded.await.ok()?;
                 // The connection as it was, without hyper in between.
@@ -139,7 +142,8 @@ impl Hub {
             if let Some(Err(error)) = until.run_until_cancelled(serving).await {
                 tracing::debug!(%error, "a CDP client was not connected");
             }
-        });
+        };
+        self.0.tasks.spawn(serve.instrument(span));
         let mut response = Response::new(Full::default());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = response.headers_mut();

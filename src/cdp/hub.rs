@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tracing::Instrument as _;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -138,13 +139,15 @@ impl Hub {
         let (to_driver, incoming) = mpsc::channel(READ_AHEAD);
         shared
             .tasks
-            .spawn(write(writer, outgoing, shared.closed.clone()));
+            .spawn(write(writer, outgoing, shared.closed.clone()).in_current_span());
         shared
             .tasks
-            .spawn(read(reader, to_driver, shared.closed.clone()));
-        shared
-            .tasks
-            .spawn(Driver::new(hub.clone(), to_writer).run(incoming, inbox));
+            .spawn(read(reader, to_driver, shared.closed.clone()).in_current_span());
+        shared.tasks.spawn(
+            Driver::new(hub.clone(), to_writer)
+                .run(incoming, inbox)
+                .in_current_span(),
+        );
         match hub.set_up().await {
             Ok(()) => Ok(hub),
             Err(error) => {

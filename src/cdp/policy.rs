@@ -207,7 +207,9 @@ pub(crate) fn check(
 }
 
 /// Bounds how much of request bodies the events of `Network` carry.
-fn network_enable(mut asked: serde_json::Map<String, serde_json::Value>) -> Result<Verdict, Refusal> {
+fn network_enable(
+    mut asked: serde_json::Map<String, serde_json::Value>,
+) -> Result<Verdict, Refusal> {
     const KEY: &str = "maxPostDataSize";
     let wanted = asked.get(KEY).and_then(serde_json::Value::as_i64);
     if wanted.is_some_and(|wanted| (1..=POST_DATA_TOLD).contains(&wanted)) {

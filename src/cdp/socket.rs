@@ -88,6 +88,8 @@ impl Hub {
                 return Err(error);
             }
         };
+        tracing::Span::current().record("client_id", tracing::field::display(connected.id));
+        tracing::debug!("CDP client connected");
         talk(socket, &state, connected).await;
         Ok(())
     }

@@ -132,6 +132,8 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Error> {
     let server = args
         .server
         .clone()
+        // An empty variable is an unset one.
+        .filter(|server| !server.is_empty())
         .or_else(|| args.session.as_ref().map(|_| DEFAULT_LISTEN.to_owned()));
     let options = options(&args, code);
     let ended = match server {

@@ -147,7 +147,9 @@ fn viewport(text: &str) -> Result<v1::Viewport, String> {
 
 pub(super) fn run(args: Args) -> Result<ExitCode, Error> {
     runtime()?.block_on(async {
-        let mut client = Client::connect(&args.server).await?;
+        // An empty variable is an unset one.
+        let server = Some(args.server.as_str()).filter(|server| !server.is_empty());
+        let mut client = Client::connect(server.unwrap_or(DEFAULT_LISTEN)).await?;
         let text = match args.command {
             Command::Create(create) => {
                 let session = client.create_session(request(*create)).await?;

@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 use std::sync::PoisonError;
 use std::time::Duration;
+use tracing::Instrument as _;
 
 use bytes::Bytes;
 use http_body_util::{Either, Empty};
@@ -55,12 +56,13 @@ impl Upstream {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|source| upstream_failure(target, source))?;
-        let task = tokio::spawn(async move {
+        let serve = async move {
             // Its error reaches the request or the body it belongs to as well.
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "egress connection to a host ended early");
             }
-        });
+        };
+        let task = tokio::spawn(serve.in_current_span());
         Ok(Self {
             target: target.clone(),
             address,

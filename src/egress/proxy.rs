@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tracing::Instrument as _;
 
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -53,7 +54,8 @@ pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>, cancel: Canc
             Some(ended) = clients.join_next(), if !clients.is_empty() => report_panic(ended),
             accepted = listener.accept(), if has_room => match accepted {
                 Ok((stream, _)) => {
-                    clients.spawn(serve_client(stream, Arc::clone(&shared)));
+                    clients
+                        .spawn(serve_client(stream, Arc::clone(&shared)).in_current_span());
                 }
                 Err(error) => {
                     tracing::warn!(%error, "egress proxy could not accept a connection");

@@ -235,7 +235,7 @@ impl Worker {
         let Some(live) = &mut self.live else { return };
         let lost = std::mem::take(&mut self.lost);
         self.used = true;
-        let span = info_span!("execution", execution_id = %job.id);
+        let span = info_span!("execution", execution_id = %job.id, language = %self.language);
         let alive = drive::run(live, &self.env, self.language, job, lost)
             .instrument(span)
             .await;

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tracing::{debug, info};
 
 use crate::cdp::Page;
@@ -20,6 +21,8 @@ use super::start::Live;
 
 /// How long code may go on after its browser died, so that it can report the error it gets.
 const BROWSER_DEATH_GRACE: Duration = Duration::from_secs(1);
+/// How long a reader that has stalled may take for each event of an execution that has ended.
+const STALLED_READER: Duration = Duration::from_secs(30);
 
 /// What was lost since the execution before.
 #[derive(Clone, Copy, Debug, Default)]
@@ -122,18 +125,18 @@ pub(super) async fn run(
     {
         env.hub.set_active_page(target);
     }
-    let (usage, active) = if watch.alive {
+    let ((usage, mut last_events), active) = if watch.alive {
         // The browser answers while the pipes are emptied.
-        let (active, usage) = tokio::join!(
+        let (active, settled) = tokio::join!(
             biased;
             env.hub.look_at_active_page(),
-            watch.settle(live, env, &events),
+            watch.settle(live, env),
         );
-        (usage, active)
+        (settled, active)
     } else {
         // What the code still does to the page until it is killed is to be seen.
-        let usage = watch.settle(live, env, &events).await;
-        (usage, env.hub.look_at_active_page().await)
+        let settled = watch.settle(live, env).await;
+        (settled, env.hub.look_at_active_page().await)
     };
     for token in &tokens {
         env.hub.execution_ended(token);
@@ -171,10 +174,32 @@ pub(super) async fn run(
     };
     // The count of running executions must be down when the caller learns of the end.
     drop(guard);
-    let _ = events
-        .send(ExecutionEvent::Finished(Box::new(report)))
-        .await;
+    last_events.push(ExecutionEvent::Finished(Box::new(report)));
+    hand_over(events, last_events);
     watch.alive
+}
+
+/// Gives the reader what is left. One that has stalled must not hold up the context, and with it
+/// the end of the session: it gets the rest from a task of its own, for a while.
+fn hand_over(events: mpsc::Sender<ExecutionEvent>, last_events: Vec<ExecutionEvent>) {
+    let mut left = last_events.into_iter();
+    while let Some(event) = left.next() {
+        match events.try_send(event) {
+            Ok(()) => {}
+            // A reader that went away misses nothing it wanted.
+            Err(TrySendError::Closed(_)) => return,
+            Err(TrySendError::Full(event)) => {
+                tokio::spawn(async move {
+                    for event in std::iter::once(event).chain(left) {
+                        if events.send_timeout(event, STALLED_READER).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+                return;
+            }
+        }
+    }
 }
 
 /// The hub's clients that an execution of this runner speaks through.
@@ -225,9 +250,10 @@ impl Watch {
         {
             // Code of 100 kB fits no socket buffer in one go when the runner does not read.
             let sent = tokio::select! {
+                biased;
+                () = cancel.cancelled() => { self.ending.cancelled = true; false }
                 sent = live.channel.send(&frame) => sent.is_ok(),
                 () = &mut deadline => { self.ending.deadline_hit = true; false }
-                () = cancel.cancelled() => { self.ending.cancelled = true; false }
             };
             if !sent {
                 self.alive = false;
@@ -288,12 +314,7 @@ impl Watch {
     }
 
     /// Ends the runner if it is to end, then takes what is left in its pipes.
-    async fn settle(
-        &mut self,
-        live: &mut Live,
-        env: &ContextEnv,
-        events: &mpsc::Sender<ExecutionEvent>,
-    ) -> Usage {
+    async fn settle(&mut self, live: &mut Live, env: &ContextEnv) -> (Usage, Vec<ExecutionEvent>) {
         let usage = if self.alive {
             live.sandbox.usage()
         } else {
@@ -316,6 +337,7 @@ impl Watch {
             }
             exit.usage
         };
+        let mut last_events = Vec::new();
         for (pipe, output, stream) in [
             (&mut live.stdout, &mut self.stdout, Stream::Stdout),
             (&mut live.stderr, &mut self.stderr, Stream::Stderr),
@@ -323,15 +345,14 @@ impl Watch {
             for piece in pipe.drain() {
                 let piece = output.admit(piece);
                 if !piece.is_empty() {
-                    // A reader that went away misses nothing it wanted.
-                    let _ = events.send(ExecutionEvent::Output(stream, piece)).await;
+                    last_events.push(ExecutionEvent::Output(stream, piece));
                 }
             }
         }
         if !self.ending.deadline_hit && !self.ending.cancelled {
             self.ending.browser_died = env.hub.is_closed();
         }
-        usage
+        (usage, last_events)
     }
 }
 

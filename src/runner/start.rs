@@ -9,7 +9,7 @@
 
 use std::time::{Duration, Instant};
 
-use tracing::debug;
+use tracing::{debug, info_span};
 use uuid::Uuid;
 
 use crate::cdp::Hub;
@@ -103,7 +103,8 @@ impl Launched {
         };
         match tokio::time::timeout(env.config.start_timeout, hello).await {
             Ok(Ok(())) => {
-                debug!(elapsed = ?began.elapsed(), sandbox = %live.sandbox.id(), "runner ready");
+                let _in = info_span!("sandbox", id = %live.sandbox.id()).entered();
+                debug!(elapsed = ?began.elapsed(), "runner ready");
                 Ok(live)
             }
             Ok(Err(error)) => {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{Instrument as _, debug, info, warn};
 
 use crate::browser::{Browser, LaunchOptions};
 use crate::egress;
@@ -100,11 +100,8 @@ async fn start(
     let cdp_listener = runner_listeners.next();
     for listener in runner_listeners.chain(browser_listeners) {
         let listener = to_tokio(listener)?;
-        parts.servers.spawn(egress::serve(
-            listener,
-            Arc::clone(&deps.policy),
-            parts.proxies.clone(),
-        ));
+        let serving = egress::serve(listener, Arc::clone(&deps.policy), parts.proxies.clone());
+        parts.servers.spawn(serving.in_current_span());
     }
     let options = LaunchOptions {
         viewport: shared.options.viewport,
@@ -129,7 +126,7 @@ async fn start(
         let hub = hub.clone();
         parts
             .servers
-            .spawn(async move { hub.serve(listener).await });
+            .spawn(async move { hub.serve(listener).await }.in_current_span());
     }
     let env = Arc::new(ContextEnv {
         session_id: shared.id,

@@ -160,11 +160,12 @@ impl Registry {
 
     /// Registers a session and starts its task, or finds the one its key stands for.
     fn open(&self, options: SessionOptions, key: Option<String>) -> Result<Arc<Shared>, Error> {
-        if self.inner.draining.load(Ordering::Acquire) {
-            return Err(Error::Draining);
-        }
         let (shared, inbox) = {
             let mut sessions = self.sessions();
+            // Within the lock: a drain that begins later finds this session.
+            if self.inner.draining.load(Ordering::Acquire) {
+                return Err(Error::Draining);
+            }
             if let Some(known) = key.as_ref().and_then(|key| sessions.by_key.get(key))
                 && let Some(shared) = sessions.all.get(known)
                 && !shared.start_failed()
@@ -511,25 +512,37 @@ async fn watch(shared: Arc<Shared>, sender: mpsc::Sender<SessionEvent>) {
             pages = shared.hub().map(|hub| hub.events());
         }
         let view = Box::new(shared.view());
+        if dropped > 0 {
+            // A watcher that went away is found out by the next send.
+            let _ = sender.send(SessionEvent::Dropped(dropped)).await;
+            dropped = 0;
+        }
         if sender.send(SessionEvent::State(view)).await.is_err() || state.ended() {
             return;
         }
         loop {
             let event = tokio::select! {
+                // In this order, so that a watcher that reads again is told what it missed before
+                // anything newer, and its state comes after the page events before it.
+                biased;
+                () = sender.closed() => return,
+                room = sender.reserve(), if dropped > 0 => {
+                    if let Ok(room) = room {
+                        room.send(SessionEvent::Dropped(dropped));
+                        dropped = 0;
+                    }
+                    continue;
+                }
+                event = next_page_event(&mut pages) => event,
                 changed = status.changed() => match changed {
                     Ok(()) => break,
                     Err(_) => return,
                 },
-                () = sender.closed() => return,
-                event = next_page_event(&mut pages) => event,
             };
             match event {
                 Ok(event) => {
-                    if dropped > 0 && sender.try_send(SessionEvent::Dropped(dropped)).is_ok() {
-                        dropped = 0;
-                    }
                     let event = SessionEvent::Page(SystemTime::now(), event);
-                    if sender.try_send(event).is_err() {
+                    if dropped > 0 || sender.try_send(event).is_err() {
                         dropped += 1;
                     }
                 }

@@ -213,6 +213,9 @@ impl Shared {
     /// The error for work that came too late.
     pub(super) fn ended_error(&self) -> Error {
         let requested = self.end_request.borrow().clone();
+        if matches!(requested, Some((EndReason::Drained, _))) {
+            return Error::Draining;
+        }
         let detail = requested.map_or_else(
             || self.status.borrow().end_detail.clone(),
             |(_, detail)| detail,

@@ -8,6 +8,7 @@ use tokio::signal::unix::SignalKind;
 
 use super::super::{Error, output};
 use crate::grpc::v1::execute_stream_response::Event;
+use crate::grpc::v1::execution_options::Place;
 use crate::grpc::{self, Client, ExecutionStream, v1};
 use crate::server::Signals;
 
@@ -57,11 +58,14 @@ pub(super) async fn drive(
     format: Format,
     signals: &mut Signals,
 ) -> Result<Ended, Error> {
+    let place = options.place.clone();
     let mut stream = tokio::select! {
         stream = client.execute(options) => stream?,
         // Dropping the call is enough: nothing has an id yet.
         signal = signals.next() => return Ok(Ended::Interrupted(signal)),
     };
+    let asked_for_url =
+        matches!(&place, Some(Place::OneShot(session)) if !session.start_url.is_empty());
     let mut pump = Pump::default();
     let ended = tokio::select! {
         ended = pump.run(&mut stream, format) => ended,
@@ -73,6 +77,9 @@ pub(super) async fn drive(
         }
         ended => ended,
     };
+    if asked_for_url && let Some(id) = &pump.session_id {
+        remark_on_start(client, id).await;
+    }
     if !matches!(ended, Ok(Ended::Status(_)))
         && let Some(id) = pump.execution_id
     {
@@ -89,6 +96,8 @@ pub(super) async fn drive(
 #[derive(Debug, Default)]
 struct Pump {
     execution_id: Option<String>,
+    /// Known at the end.
+    session_id: Option<String>,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
 }
@@ -104,6 +113,7 @@ impl Pump {
                 (Event::Stdout(piece), Format::Json) => self.stdout.extend_from_slice(&piece),
                 (Event::Stderr(piece), Format::Json) => self.stderr.extend_from_slice(&piece),
                 (Event::Finished(reply), Format::Shell) => {
+                    self.session_id = Some(reply.session_id.clone());
                     let status = status_of(&reply);
                     if let Some(mut result) = reply.result.clone() {
                         result.push('\n');
@@ -113,6 +123,7 @@ impl Pump {
                     return Ok(Ended::Status(status));
                 }
                 (Event::Finished(reply), Format::Json) => {
+                    self.session_id = Some(reply.session_id.clone());
                     let status = status_of(&reply);
                     let mut json = grpc::to_json("ExecuteResponse", &self.with_output(reply))?;
                     json.push('\n');
@@ -147,6 +158,20 @@ fn status_of(reply: &v1::ExecuteResponse) -> u8 {
             0 => KILLED,
             status => status,
         },
+    }
+}
+
+/// Code runs on whatever page there is; that it is not the one asked for shows nowhere else.
+async fn remark_on_start(client: &mut Client, session_id: &str) {
+    let asked = client.get_session(session_id.to_owned());
+    // Only a remark: a daemon that has forgotten the session, or is gone, keeps nobody.
+    if let Ok(Ok(session)) = tokio::time::timeout(CANCEL_TIMEOUT, asked).await
+        && !session.start_error.is_empty()
+    {
+        output::complain(&format_args!(
+            "the page did not open: {}",
+            session.start_error
+        ));
     }
 }
 

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::stat::{Mode, umask};
 use nix::sys::time::TimeVal;
@@ -90,6 +90,7 @@ fn start(
     if getppid().as_raw() != daemon_pid {
         return Err(failed("the daemon is gone")(Errno::ESRCH));
     }
+    ignore_requests_to_end().map_err(failed("block signals"))?;
     let rootless = !geteuid().is_root();
     let cgroups = Cgroups::detect(daemon_pid);
     if rootless {
@@ -157,4 +158,20 @@ fn own_user_namespace() -> Result<(), StepError> {
             .map_err(|error| StepError::io("user-namespace", &error, file))?;
     }
     Ok(())
+}
+
+/// A service manager stops every process of a service at once; the daemon must then have a spawner
+/// for as long as it drains. This process ends with the daemon and by nothing else. Blocked, not
+/// ignored: sandboxes start with an empty mask.
+fn ignore_requests_to_end() -> nix::Result<()> {
+    let mut requests = SigSet::empty();
+    for request in [
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+        Signal::SIGQUIT,
+    ] {
+        requests.add(request);
+    }
+    requests.thread_block()
 }
