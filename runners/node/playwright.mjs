@@ -5,7 +5,7 @@
  * checks that a cache was made by this V8 with these flags for a source of this length; one that it
  * refuses, or that is missing, costs only the time.
  */
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import Module, { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -82,7 +82,9 @@ async function makeCaches() {
     const data = one.createCachedData();
     if (script(filename, content, data).cachedDataRejected)
       throw new Error(`V8 refuses the code cache it made of ${filename}`);
-    writeFileSync(/** @type {string} */ (cacheOf(filename)), data);
+    // V8 trusts what it accepts, so a runner that starts now must never see half of it.
+    writeFileSync(`${filename}.cache.new`, data);
+    renameSync(`${filename}.cache.new`, `${filename}.cache`);
   }
 }
 

@@ -264,3 +264,67 @@ async fn code_of_the_largest_size_runs() {
     assert_eq!(session.node(&code).await, "end");
     session.stop().await;
 }
+
+/// Runs the loader of Playwright beside a package that stands in for it; what it printed.
+fn load_playwright(cache: Option<&[u8]>, arguments: &[&str]) -> (String, tempfile::TempDir) {
+    let kept = tempfile::tempdir().unwrap();
+    // Node goes by the real path.
+    let directory = kept.path().canonicalize().unwrap();
+    let loader = concat!(env!("CARGO_MANIFEST_DIR"), "/runners/node/playwright.mjs");
+    let package = directory.join("node_modules/playwright-core");
+    std::fs::create_dir_all(package.join("lib")).unwrap();
+    std::fs::copy(loader, directory.join("playwright.mjs")).unwrap();
+    std::fs::write(
+        package.join("index.js"),
+        "module.exports = require('./lib/coreBundle.js');",
+    )
+    .unwrap();
+    let bundle = package.join("lib/coreBundle.js");
+    std::fs::write(
+        &bundle,
+        "exports.chromium = { connectOverCDP: async () => require('./utilsBundle.js') };\n\
+         exports.from = require('node:path').basename(__filename);",
+    )
+    .unwrap();
+    std::fs::write(package.join("lib/utilsBundle.js"), "").unwrap();
+    if let Some(cache) = cache {
+        std::fs::write(package.join("lib/coreBundle.js.cache"), cache).unwrap();
+    }
+    let main = directory.join("main.mjs");
+    std::fs::write(
+        &main,
+        "import { playwright } from './playwright.mjs'; console.log(playwright().from);",
+    )
+    .unwrap();
+    let program = if arguments.is_empty() {
+        main
+    } else {
+        directory.join("playwright.mjs")
+    };
+    let output = std::process::Command::new("node")
+        .arg(program)
+        .args(arguments)
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    let stdout = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    (stdout, kept)
+}
+
+#[test]
+fn playwright_loads_with_and_without_a_code_cache() {
+    let (printed, made) = load_playwright(None, &["--cache"]);
+    assert_eq!(printed, "");
+    let cache = "node_modules/playwright-core/lib/coreBundle.js.cache";
+    let made = std::fs::read(made.path().join(cache)).unwrap();
+    for cache in [
+        None,
+        Some(&made[..]),
+        Some(&made[..40]),
+        Some(b"x"),
+        Some(b""),
+    ] {
+        assert_eq!(load_playwright(cache, &[]).0, "coreBundle.js", "{cache:?}");
+    }
+}
