@@ -6,7 +6,7 @@
 //! sessions, and the daemon before and after many. Prints tables and writes
 //! `target/bench/execution.md` and `.json`.
 //!
-//! `PAGEBOX_BENCH_OTHER=/path/to/pagebox` (an earlier build beside its `runners/` and
+//! `BENCH_OTHER=/path/to/pagebox` (an earlier build beside its `runners/` and
 //! `sandbox-images/`) takes part in every round: a change is measured on the same machine in the
 //! same minutes.
 
@@ -64,7 +64,7 @@ async fn main() -> anyhow::Result<()> {
     let binary = Path::new(env!("CARGO_BIN_EXE_pagebox"));
     let start = |binary: &Path| daemon::Daemon::start_with(binary, "", &["--host-loopback", &port]);
     let daemon = start(binary);
-    let other = std::env::var_os("PAGEBOX_BENCH_OTHER").map(|path| start(Path::new(&path)));
+    let other = std::env::var_os("BENCH_OTHER").map(|path| start(Path::new(&path)));
     let client = client::Client::new(&daemon.url());
     let other_client = other
         .as_ref()
