@@ -48,6 +48,9 @@ const send = openFrames(
 
 clearInterval(alive);
 
+// The parser's first use takes longest: here it waits for nobody, for Playwright is being loaded.
+rewrite('await page.title()', builtins, new Set());
+
 /** @param {string} method @param {object} params @returns {Promise<any>} */
 function post(method, params) {
   return new Promise((resolve, reject) => {
