@@ -353,7 +353,7 @@ mod tests {
     #[test]
     fn a_rule_without_effect_is_refused_where_the_file_is_read() {
         let mut config = Config::default();
-        config.egress.allow = vec!["127.0.0.1".into()];
+        config.egress.allow = vec!["127.0.0.1".parse().unwrap()];
         let error = config.validate().unwrap_err().to_string();
         assert_eq!(
             error,
