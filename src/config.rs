@@ -208,6 +208,7 @@ impl Config {
         if self.session.max_sessions == 0 {
             return invalid("session.max_sessions", "must be at least 1".to_owned());
         }
+        egress::Policy::new(&self.egress)?;
         self.validate_uids()
     }
 
@@ -315,6 +316,9 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
+    /// A rule of the network cannot be used.
+    #[error(transparent)]
+    Egress(#[from] egress::Error),
     /// The whole cannot be written or read as TOML.
     #[error("cannot put the configuration together: {0}")]
     Combine(String),
@@ -344,6 +348,17 @@ mod tests {
     #[test]
     fn the_defaults_are_valid() {
         Config::default().validate().unwrap();
+    }
+
+    #[test]
+    fn a_rule_without_effect_is_refused_where_the_file_is_read() {
+        let mut config = Config::default();
+        config.egress.allow = vec!["127.0.0.1".parse().unwrap()];
+        let error = config.validate().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            r#"egress.allow: entry "127.0.0.1": loopback is opened by host_loopback = ["PORT"], not by allow"#
+        );
     }
 
     #[test]

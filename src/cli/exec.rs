@@ -26,6 +26,7 @@ use crate::telemetry;
 /// on no port; nothing is left when it returns. Otherwise the code goes to that daemon; -s alone
 /// means the one at 127.0.0.1:7370.
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["code", "file"]))]
 #[command(after_help = "\
 Exit status: the code's own; 1 for an uncaught error; 124 when it ran into its timeout; 137 when it
 was killed otherwise; 130 after Ctrl-C; 2 for a mistake on the command line; 125 when Pagebox itself
@@ -53,9 +54,7 @@ pub(super) struct Args {
         short = 'e',
         long = "code",
         value_name = "CODE",
-        allow_hyphen_values = true,
-        required_unless_present = "file",
-        conflicts_with = "file"
+        allow_hyphen_values = true
     )]
     code: Option<String>,
     /// File with the code; - reads it from stdin
