@@ -141,7 +141,7 @@ async fn a_daemon_that_lost_its_spawner_ends_with_everything() {
     let held = descendants(daemon.pid());
     let spawner: Vec<_> = held
         .iter()
-        .filter(|process| process.name == "pagebox")
+        .filter(|process| process.name == "pagebox-spawner")
         .collect();
     assert!(!spawner.is_empty(), "{held:?}");
     for process in spawner {
@@ -183,7 +183,10 @@ async fn a_drain_says_so_and_survives_a_signal_to_the_spawner() {
 
     let held = descendants(daemon.pid());
     let groups = cgroups(&held);
-    for process in held.iter().filter(|process| process.name == "pagebox") {
+    for process in held
+        .iter()
+        .filter(|process| process.name == "pagebox-spawner")
+    {
         signal(process.pid, "TERM");
     }
     daemon.signal("TERM");
