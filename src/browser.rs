@@ -119,7 +119,7 @@ impl Browser {
             exit = sandbox.wait() => return Err(Error::Ended(format!("{:?}", exit.status))),
         };
         let span = info_span!("sandbox", id = %sandbox.id(), image = "browser");
-        debug!(parent: &span, "browser ready");
+        span.in_scope(|| debug!("browser ready"));
         Ok(Self { sandbox, hub })
     }
 

@@ -11,12 +11,15 @@ use tracing_subscriber::filter::ParseError;
 
 use crate::config::{Log, LogFormat};
 
+/// Libraries whose debug events hold what pages do (names of hosts); a filter may still name them.
+const QUIET: &str = "hickory=warn";
+
 /// Reads a filter such as `info` or `pagebox=debug,h2=off`.
 ///
 /// # Errors
 /// When it is no filter.
 pub fn parse_filter(text: &str) -> Result<EnvFilter, ParseError> {
-    EnvFilter::builder().parse(text)
+    EnvFilter::builder().parse(format!("{QUIET},{text}"))
 }
 
 /// Starts logging for the whole process.

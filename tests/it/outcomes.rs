@@ -105,7 +105,7 @@ async fn double_forked_daemons_die_with_their_context() {
 }
 
 /// Whether any process has this name and argument.
-fn runs(name: &str, argument: &str) -> bool {
+pub(crate) fn runs(name: &str, argument: &str) -> bool {
     descendants(daemon().pid()).iter().any(|process| {
         let path = format!("/proc/{}/cmdline", process.pid);
         let line = std::fs::read_to_string(path).unwrap_or_default();

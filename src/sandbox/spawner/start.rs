@@ -91,6 +91,8 @@ fn start(
         return Err(failed("the daemon is gone")(Errno::ESRCH));
     }
     ignore_requests_to_end().map_err(failed("block signals"))?;
+    // Started by /proc/self/exe, it would be `exe` in every list of processes.
+    prctl::set_name(c"pagebox-spawner").map_err(failed("name"))?;
     let rootless = !geteuid().is_root();
     let cgroups = Cgroups::detect(daemon_pid);
     if rootless {
