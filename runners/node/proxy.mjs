@@ -59,7 +59,10 @@ export function proxyEveryAgent() {
  * @param {any} straight undici's connector @param {string | undefined} plain @param {string | undefined} secure
  */
 function connector(straight, plain, secure) {
-  return (/** @type {any} */ options, /** @type {(error: Error | null, socket?: any) => void} */ done) => {
+  return (
+    /** @type {any} */ options,
+    /** @type {(error: Error | null, socket?: any) => void} */ done,
+  ) => {
     const encrypted = options.protocol === 'https:';
     const proxy = encrypted ? secure : plain;
     if (!proxy || isExempt(options.hostname)) return straight(options, done);
@@ -117,7 +120,10 @@ function tunnelling(Base, proxy, encrypted) {
  */
 function connecting(Base, proxy, encrypted) {
   const straight = Base.prototype.createConnection;
-  return /** @this {any} */ function (/** @type {any} */ options, /** @type {(error: Error | null, socket?: any) => void} */ done) {
+  return /** @this {any} */ function (
+    /** @type {any} */ options,
+    /** @type {(error: Error | null, socket?: any) => void} */ done,
+  ) {
     if (options.socketPath || isExempt(options.host)) return straight.call(this, options, done);
     tunnel(proxy, `${options.host}:${options.port}`, (error, socket) => {
       if (error || !encrypted) done(error, socket);
