@@ -297,6 +297,26 @@ impl Hub {
         }
     }
 
+    /// Dismisses open dialogs that no running execution can answer: a client that connects to a page
+    /// behind a dialog waits until it is closed.
+    pub async fn dismiss_unattended_dialogs(&self) {
+        let sessions: Vec<String> = {
+            let board = self.0.board();
+            if !board.running.is_empty() {
+                return;
+            }
+            let open = board.pages.entries().iter().filter(|entry| entry.dialog);
+            open.filter_map(|entry| entry.session.clone()).collect()
+        };
+        for session in sessions {
+            let params = serde_json::json!({ "accept": false });
+            let method = "Page.handleJavaScriptDialog";
+            // It may have closed meanwhile.
+            let asked = self.start_call(Some(&session), method, Some(params)).await;
+            drop(asked);
+        }
+    }
+
     /// Disconnects every client of that token (its runner died) and undoes what it held.
     pub fn forget_token(&self, token: &str) {
         let mut board = self.0.board();

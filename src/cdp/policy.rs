@@ -571,4 +571,24 @@ mod tests {
             Ok(Verdict::CreateContext)
         );
     }
+
+    #[test]
+    fn bodies_in_events_are_bounded() {
+        let bounded = |params: &str| match ask("Network.enable", params) {
+            Ok(Verdict::Instead(text)) => String::from_utf8(text).unwrap(),
+            other => format!("{other:?}"),
+        };
+        assert_eq!(bounded("{}"), r#"{"maxPostDataSize":4194304}"#);
+        assert_eq!(
+            bounded(r#"{"maxTotalBufferSize":9,"maxPostDataSize":99999999}"#),
+            r#"{"maxPostDataSize":4194304,"maxTotalBufferSize":9}"#
+        );
+        for params in [r#"{"maxPostDataSize":0}"#, r#"{"maxPostDataSize":"x"}"#] {
+            assert_eq!(bounded(params), r#"{"maxPostDataSize":4194304}"#);
+        }
+        assert_eq!(
+            ask("Network.enable", r#"{"maxPostDataSize":65536}"#),
+            Ok(Verdict::Forward)
+        );
+    }
 }

@@ -134,7 +134,8 @@ pub(super) async fn start(
         .await
 }
 
-/// Never returns. Looks after the active page while a runner connects.
+/// Never returns. Looks after the active page while a runner connects: one that spins, or that a
+/// dialog blocks, holds up every client that connects.
 async fn keep_page_alive(hub: &Hub, page_replaced: &mut bool) {
     // Much longer than a runner takes, so that a start on a busy host touches no page.
     const STEP: Duration = Duration::from_secs(8);

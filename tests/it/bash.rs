@@ -1,5 +1,7 @@
 //! Bash executions: exit codes, pipes, files, the working directory, agent-browser.
 
+use std::time::Duration;
+
 use pagebox::grpc::v1::execute_stream_response::Event;
 use pagebox::grpc::v1::{ExecuteStreamRequest, Language, Outcome};
 use tokio_stream::StreamExt;
@@ -163,5 +165,96 @@ async fn background_work_goes_on_between_executions() {
     let code =
         "a=$(cat /tmp/tick); sleep 0.5; b=$(cat /tmp/tick); [ \"$b\" -gt \"$a\" ] && echo moving";
     assert_eq!(session.bash(code).await, "moving");
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_scratch_leaves_every_language_usable() {
+    let session = open("/").await;
+    session
+        .exec(
+            Language::Bash,
+            "mkdir -p /workspace/kept; cd /workspace/kept; \
+             cat /dev/zero >/tmp/fill 2>/dev/null; cat /dev/zero >/dev/shm/fill 2>/dev/null",
+        )
+        .await;
+    let full = session
+        .node("try { require('fs').writeFileSync('/tmp/more', 'x'); 'room' } catch (e) { e.code }")
+        .await;
+    assert_eq!(full, "ENOSPC");
+    assert_eq!(session.bash("pwd; cd ..").await, "/workspace/kept");
+    assert_eq!(session.bash("pwd").await, "/workspace");
+    assert_eq!(
+        session.node("await page.title()").await,
+        "Tidewater Almanac"
+    );
+    assert_eq!(
+        session.python("await page.title()").await,
+        "Tidewater Almanac"
+    );
+    // New runners start in it, too.
+    session.exec(Language::Bash, "kill -9 $PPID; sleep 9").await;
+    session.exec(Language::Node, "process.exit(1)").await;
+    session
+        .exec(Language::Python, "import os; os._exit(1)")
+        .await;
+    assert_eq!(
+        session.node("await page.title()").await,
+        "Tidewater Almanac"
+    );
+    assert_eq!(
+        session.python("await page.title()").await,
+        "Tidewater Almanac"
+    );
+    assert_eq!(session.bash("rm /tmp/fill && echo freed").await, "freed");
+    assert_eq!(
+        session.bash("agent-browser get title").await,
+        "Tidewater Almanac"
+    );
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn scripts_drive_the_page_at_cdp_url() {
+    let session = open("/").await;
+    let node = "cat >drive.mjs <<'END'\n\
+        import { chromium } from 'playwright-core';\n\
+        const browser = await chromium.connectOverCDP(process.env.CDP_URL);\n\
+        console.log(await browser.contexts()[0].pages()[0].title());\n\
+        await browser.close();\n\
+        END\n\
+        node drive.mjs";
+    assert_eq!(session.bash(node).await, "Tidewater Almanac");
+    let python = "cat >drive.py <<'END'\n\
+        import os\n\
+        from playwright.sync_api import sync_playwright\n\
+        with sync_playwright() as playwright:\n\
+        \x20   browser = playwright.chromium.connect_over_cdp(os.environ['CDP_URL'])\n\
+        \x20   print(browser.contexts[0].pages[0].title())\n\
+        END\n\
+        python3 drive.py";
+    assert_eq!(session.bash(python).await, "Tidewater Almanac");
+    assert_eq!(
+        session.bash("agent-browser get title").await,
+        "Tidewater Almanac"
+    );
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn agent_browser_is_back_after_code_ended_its_service() {
+    let session = open("/").await;
+    session.bash("agent-browser get title").await;
+    // Other settings than the service's make the native command stop it.
+    let stop = "native=$(echo /opt/pagebox/runners/node/node_modules/agent-browser/bin/agent-browser-linux-*); \
+                timeout 5 $native --proxy http://localhost:1 get url";
+    let reply = session
+        .exec_within(Duration::from_secs(10), Language::Bash, stop)
+        .await;
+    assert_ne!(reply.exit_code, 0, "{}", describe(&reply));
+    assert_eq!(
+        session.bash("agent-browser get title").await,
+        "Tidewater Almanac"
+    );
     session.stop().await;
 }

@@ -366,3 +366,77 @@ async fn a_crashed_chromium_fails_the_session_and_names_itself() {
     assert_eq!(now.end_reason(), EndReason::BrowserCrashed);
     assert_ne!(now.end_detail, "");
 }
+
+#[tokio::test]
+async fn bringing_a_tab_to_front_makes_it_the_active_page() {
+    let session = open("/").await;
+    let url = site().url("/account.html");
+    let code = format!(
+        "const other = await context.newPage(); await other.goto('{url}'); \
+         await other.bringToFront(); page === other"
+    );
+    assert_eq!(session.node(&code).await, "false");
+    assert_eq!(session.python("page.url").await, url);
+    assert_eq!(session.bash("agent-browser get url").await, url);
+    assert_eq!(session.node("page.url()").await, url);
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn a_large_upload_by_the_page_does_not_drown_the_clients() {
+    let session = open("/workbench.html").await;
+    session.python("await page.title()").await;
+    let code = "require('fs').writeFileSync('/tmp/big.bin', Buffer.alloc(60 << 20)); \
+                await page.setInputFiles('#file', '/tmp/big.bin'); \
+                await page.waitForFunction(() => document.querySelector('#received').textContent); \
+                require('fs').unlinkSync('/tmp/big.bin'); \
+                await page.evaluate(() => document.querySelector('#chosen').textContent)";
+    let mut options = session.options(Language::Node, code);
+    options.timeout = Some(crate::client::duration(Duration::from_secs(90)));
+    let reply = session.run(options).await;
+    let chosen = reply
+        .result
+        .clone()
+        .unwrap_or_else(|| panic!("{}", describe(&reply)));
+    assert!(chosen.starts_with("big.bin 62914560 "), "{chosen}");
+    assert_eq!(session.python("await page.title()").await, "Workbench");
+    // Ordinary bodies are told whole.
+    let code = "const [request] = await Promise.all([page.waitForRequest('**/upload*'), \
+                page.evaluate(() => fetch('/upload', { method: 'POST', body: 'x'.repeat(1 << 20) }))]); \
+                request.postData().length";
+    assert_eq!(session.node(code).await, "1048576");
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn a_dialog_left_open_holds_up_no_language() {
+    let session = open("/workbench.html").await;
+    let title = "agent-browser get title";
+    let later = "await page.evaluate(() => { setTimeout(() => confirm('later'), 50) })";
+    for language in [Language::Node, Language::Python, Language::Bash] {
+        session.good(Language::Node, later).await;
+        let code = "sleep 0.5; agent-browser get title || { agent-browser dialog dismiss && agent-browser get title; }";
+        let reply = match language {
+            Language::Bash => session.exec(language, code).await,
+            _ => {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                session.exec(language, "await page.title()").await
+            }
+        };
+        assert!(reply.success, "{language:?}: {}", describe(&reply));
+    }
+    // One that agent-browser's own click opened waits for its answer; other commands say so.
+    session.bash("agent-browser click '#confirm'").await;
+    let reply = session
+        .exec_within(Duration::from_secs(10), Language::Bash, title)
+        .await;
+    assert_eq!(reply.exit_code, 1, "{}", describe(&reply));
+    assert!(
+        reply.stderr.contains("Leave the harbour?"),
+        "{}",
+        reply.stderr
+    );
+    let answer = "agent-browser dialog accept >/dev/null; agent-browser get text '#dialog-answer'";
+    assert_eq!(session.bash(answer).await, "confirm: true");
+    session.stop().await;
+}

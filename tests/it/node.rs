@@ -328,3 +328,43 @@ fn playwright_loads_with_and_without_a_code_cache() {
         assert_eq!(load_playwright(cache, &[]).0, "coreBundle.js", "{cache:?}");
     }
 }
+
+#[tokio::test]
+async fn files_in_the_scratch_import_playwright() {
+    let session = blank().await;
+    let code = "require('fs').writeFileSync('/workspace/one.mjs', \
+                'import { chromium } from \\'playwright-core\\'; export { chromium }'); \
+                const { chromium } = await import('./one.mjs'); \
+                chromium === require('playwright-core').chromium";
+    assert_eq!(session.node(code).await, "true");
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn the_codes_own_requests_take_the_proxy() {
+    let session = blank().await;
+    let refused = "private-use 10.0.0.0/8";
+    for code in [
+        "String((await fetch('http://10.0.0.1/').catch((e) => e)).cause)",
+        "String((await fetch('https://10.0.0.1/').catch((e) => e)).cause)",
+        "String(await new Promise((end) => require('http').get('http://10.0.0.1/').on('error', end)))",
+        "await (await page.request.get('http://10.0.0.1/')).text()",
+    ] {
+        let said = session.node(code).await;
+        assert!(said.contains(refused), "{code}: {said}");
+    }
+    let code = "try:\n    said = await (await page.request.get('http://10.0.0.1/')).text()\n\
+                except Exception as error:\n    said = str(error)\nsaid";
+    let said = session.python(code).await;
+    assert!(said.contains(refused), "{said}");
+    // What the session itself serves is reached directly, from every language.
+    let code = "const server = require('http').createServer((_, to) => to.end('own')); \
+                await new Promise((up) => server.listen(4567, '127.0.0.1', up)); \
+                await (await fetch('http://localhost:4567/')).text() \
+                + await (await page.request.get('http://localhost:4567/')).text()";
+    assert_eq!(session.node(code).await, "ownown");
+    let code = "await (await page.request.get('http://localhost:4567/')).text()";
+    assert_eq!(session.python(code).await, "own");
+    assert_eq!(session.bash("curl -sS http://localhost:4567/").await, "own");
+    session.stop().await;
+}

@@ -371,3 +371,34 @@ async fn a_caller_that_goes_away_ends_its_execution() {
     goes_on(&session).await;
     session.stop().await;
 }
+
+#[tokio::test]
+async fn a_result_near_its_limit_costs_the_runner_little_more_than_itself() {
+    const SIZE: usize = 30 << 20;
+    let session = blank().await;
+    for (code, first) in [
+        ("'x'.repeat(30 << 20)", 'x'),
+        // Six bytes of JSON for each.
+        ("'\\u0001'.repeat(30 << 20)", '\u{1}'),
+    ] {
+        let mut options = session.options(Language::Node, code);
+        options.timeout = Some(duration(Duration::from_secs(90)));
+        let reply = session.run(options).await;
+        let result = reply.result.as_deref().unwrap_or_default();
+        assert!(
+            reply.success && result.len() == SIZE,
+            "{code}: {:?}",
+            reply.outcome()
+        );
+        assert!(result.chars().all(|c| c == first), "{code}");
+        assert!(
+            reply.peak_memory_bytes < 600 << 20,
+            "{}",
+            reply.peak_memory_bytes
+        );
+    }
+    let pairs = session.node("'a' + '😀'.repeat(200_000)").await;
+    assert!(pairs.starts_with('a') && pairs.chars().skip(1).all(|c| c == '😀'));
+    assert_eq!(pairs.chars().count(), 200_001);
+    session.stop().await;
+}
