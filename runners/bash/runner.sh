@@ -9,7 +9,8 @@
 #
 # Private descriptors of this process, none of them inherited by the user's shell:
 #   3 frames   4 the user's stderr   8 the page agent-browser shall be on   9 where the user's shell ended
-# 8 and 9 are unlinked files: shells of the session reach them as /proc/<this pid>/fd/<n>.
+# 8 and 9 are unlinked files: shells of the session reach them as /proc/<this pid>/fd/<n>. Their room is
+# taken once and written in place, never cut: code that fills its disk must still be able to clean up.
 set -euo pipefail
 
 # Bytes, not characters: faster, and code need not fit the locale. Children get the locale they had.
@@ -51,16 +52,25 @@ take_string() {
 # right before it.
 decode() { printf -v "$1" %b "${2//\\\"/\"}"; }
 
-# Opens fds 8 and 9 as unlinked files.
+# Opens fds 8 and 9 as unlinked files with room for the longest path, in memory of this sandbox's own
+# where there is some.
 open_state_files() {
-  local name=${TMPDIR:-/tmp}/.pagebox-$$-$RANDOM
-  if ! { : >"$name.page" && : >"$name.cwd"; }; then
-    fail 'cannot write to the temporary directory'
-  fi
-  exec 8<>"$name.page" 9<>"$name.cwd"
-  rm -f "$name.page" "$name.cwd"
-  : >"/proc/$$/fd/9" || fail 'cannot reopen a file through /proc'
+  local directory name
+  for directory in /dev/shm "${TMPDIR:-/tmp}"; do
+    name=$directory/.pagebox-$$-$RANDOM
+    if printf '%8192s' '' >"$name.page" && printf '%8192s' '' >"$name.cwd"; then
+      exec 8<>"$name.page" 9<>"$name.cwd"
+      rm -f "$name.page" "$name.cwd"
+      note 9 '\0' || fail 'cannot reopen a file through /proc'
+      return
+    fi
+    rm -f "$name.page" "$name.cwd"
+  done
+  fail 'cannot write to the temporary directory'
 }
+
+# Writes $2, as printf %b does, over the start of state file $1.
+note() { printf %b "$2" 1<>"/proc/$$/fd/$1"; }
 
 # Splits an execute frame into id, page, names/values (still escaped) and code.
 parse_execute() {
@@ -176,8 +186,9 @@ main() {
   while IFS= read -r -u 3 line; do
     parse_execute "$line"
     line=
-    printf '%s\n' "$page" >"/proc/$$/fd/8"
-    : >"/proc/$$/fd/9"
+    # Neither is worth the execution: without them its page and directory stay as they were.
+    note 8 "$page\n" || :
+    note 9 '\0' || :
     run_user_shell
     keep_directory
     settle_page

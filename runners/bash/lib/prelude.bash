@@ -4,7 +4,7 @@
 unset BASH_ENV
 
 # The exit trap's text. It leaves the exit status alone and stays silent under `set -x` and `set -e`.
-__pagebox_keep="{ set +x; builtin pwd -P >/proc/$PPID/fd/9 || :; } 2>/dev/null"
+__pagebox_keep="{ set +x; { builtin pwd -P && builtin printf \\\\0; } 1<>/proc/$PPID/fd/9 || :; } 2>/dev/null"
 # shellcheck disable=SC2064 # $PPID is meant now
 builtin trap "$__pagebox_keep" EXIT
 
