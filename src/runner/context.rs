@@ -196,14 +196,20 @@ impl Worker {
     }
 
     async fn ensure_live(&mut self) -> Result<(), Error> {
-        if self.live.is_none() {
-            let start = drive::start(self.language, &self.env, &mut self.lost.page);
-            self.live = Some(tokio::select! {
-                live = start => live?,
-                () = self.cancel.cancelled() => return Err(Error::Cancelled),
-            });
+        let env = &self.env;
+        let ready = async {
+            if self.language == Language::Bash {
+                env.agent.keep(env).await;
+            }
+            if self.live.is_none() {
+                self.live = Some(drive::start(self.language, env, &mut self.lost.page).await?);
+            }
+            Ok(())
+        };
+        tokio::select! {
+            ready = ready => ready,
+            () = self.cancel.cancelled() => Err(Error::Cancelled),
         }
-        Ok(())
     }
 
     async fn execute(&mut self, job: Job) {

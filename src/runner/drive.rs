@@ -60,9 +60,6 @@ pub(super) async fn start(
     page_replaced: &mut bool,
 ) -> Result<Live, Error> {
     let began = Instant::now();
-    if language == Language::Bash {
-        env.agent.ensure(env).await?;
-    }
     let token = Uuid::new_v4().simple().to_string();
     let cdp_url = language::cdp_url(&token);
     let mut sandbox = env

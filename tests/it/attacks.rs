@@ -58,3 +58,34 @@ async fn a_full_scratch_leaves_every_language_able_to_clean_up() {
     }
     session.stop().await;
 }
+
+/// Code can end agent-browser's service, which speaks to everyone who has its socket; the next
+/// execution has a new one.
+#[tokio::test]
+async fn agent_browsers_service_is_back_after_code_ended_it() {
+    let session = blank().await;
+    assert_eq!(session.bash("agent-browser get url").await, "about:blank");
+    let end = "python3 -c '\nimport socket\ns = socket.socket(socket.AF_UNIX)\n\
+               s.connect(\"/run/agent-browser/default.sock\")\n\
+               s.send(b\"{\\\"id\\\":\\\"1\\\",\\\"action\\\":\\\"close\\\"}\\n\")\n\
+               while s.recv(4096): pass'";
+    session.bash(end).await;
+    let back = || async {
+        let reply = session.exec(Language::Bash, "agent-browser get url").await;
+        reply.stdout.trim() == "about:blank"
+    };
+    assert!(back().await || back().await);
+    session.stop().await;
+}
+
+/// The service shares the scratch: where that is full before the first bash starts, bash starts.
+#[tokio::test]
+async fn bash_starts_in_a_full_scratch() {
+    let session = blank().await;
+    let fill = "import itertools\ntry:\n  for i in itertools.count(): open(f'/tmp/f{i}', 'w').close()\n\
+                except OSError: pass";
+    session.good(Language::Python, fill).await;
+    session.bash("find /tmp -maxdepth 1 -type f -delete").await;
+    assert_eq!(session.bash("agent-browser get url").await, "about:blank");
+    session.stop().await;
+}
