@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
-use tracing::debug;
+use tracing::{debug, warn};
 use uuid::Uuid;
 
 use crate::sandbox::{self, Control, Network, Sandbox, SandboxSpec};
@@ -62,8 +62,16 @@ struct Running {
 }
 
 impl AgentService {
-    /// Starts the service, unless it runs.
-    pub(super) async fn ensure(&self, env: &ContextEnv) -> Result<(), Error> {
+    /// Starts the service, unless it runs: code can end it, by a message or by its memory limit.
+    /// Without it bash still runs, if only to free what keeps it from starting, such as a full
+    /// scratch; the agent-browser command then says what it misses.
+    pub(super) async fn keep(&self, env: &ContextEnv) {
+        if let Err(error) = self.ensure(env).await {
+            warn!(%error, "agent-browser's service is not running");
+        }
+    }
+
+    async fn ensure(&self, env: &ContextEnv) -> Result<(), Error> {
         let mut running = self.running.lock().await;
         if let Some(service) = running.as_ref() {
             if !service.sandbox.has_ended() {
@@ -73,6 +81,7 @@ impl AgentService {
             env.hub.forget_token(&self.token);
             service.output.abort();
         }
+        *running = None;
         *running = Some(start(env, &self.token).await?);
         Ok(())
     }

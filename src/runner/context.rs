@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, debug, info_span, warn};
+use tracing::{Instrument, debug, info_span};
 
 use crate::cdp::Hub;
 use crate::execution::{ExecutionEvent, ExecutionOptions, Language};
@@ -233,12 +233,8 @@ impl Worker {
             return;
         }
         let Some(live) = &mut self.live else { return };
-        // Code may have ended agent-browser's service. Without it the rest of bash still works, and
-        // may be needed to make room for it.
-        if self.language == Language::Bash
-            && let Err(error) = self.env.agent.ensure(&self.env).await
-        {
-            warn!(%error, "no agent-browser for the execution");
+        if self.language == Language::Bash {
+            self.env.agent.keep(&self.env).await;
         }
         let lost = std::mem::take(&mut self.lost);
         self.used = true;

@@ -126,7 +126,7 @@ pub(super) async fn start(
     page_replaced: &mut bool,
 ) -> Result<Live, Error> {
     if language == Language::Bash {
-        env.agent.ensure(env).await?;
+        env.agent.keep(env).await;
     }
     Launched::launch(language, &env.space, &env.config)
         .await?
