@@ -139,8 +139,14 @@ pub(super) async fn start(
 async fn keep_page_alive(hub: &Hub, page_replaced: &mut bool) {
     // Much longer than a runner takes, so that a start on a busy host touches no page.
     const STEP: Duration = Duration::from_secs(8);
+    // What it does to dialogs waits for nothing: it touches no page that has none.
+    const LOOK: Duration = Duration::from_millis(500);
     loop {
-        tokio::time::sleep(STEP).await;
+        let step = tokio::time::Instant::now();
+        while step.elapsed() < STEP {
+            hub.dismiss_unattended_dialogs().await;
+            tokio::time::sleep(LOOK).await;
+        }
         match hub.ensure_active_page().await {
             Ok((_, replaced)) => *page_replaced |= replaced,
             // The browser is gone; the runner finds that out by itself.
