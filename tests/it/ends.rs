@@ -79,7 +79,12 @@ async fn exec_at_a_daemon_ended_by_ctrl_c_ends_its_code() {
     let code = "echo on; sleep 31539622";
     let url = daemon().url();
     let mut exec = Exec::start(&["--server", &url, "-l", "bash", "-e", code]);
-    assert!(crate::outcomes::runs("sleep", "31539622"));
+    eventually(Duration::from_secs(10), async || {
+        crate::outcomes::runs("sleep", "31539622")
+            .then_some(())
+            .ok_or("not there yet".to_owned())
+    })
+    .await;
     signal(exec.child.id(), "INT");
     assert_eq!(exec.child.wait().unwrap().code(), Some(130));
     assert!(

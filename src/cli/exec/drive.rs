@@ -84,7 +84,13 @@ pub(super) async fn drive(
         && let Some(id) = pump.execution_id
     {
         // Dropping the stream would do it too, but only after this process is gone.
-        let cancelled = tokio::time::timeout(CANCEL_TIMEOUT, client.cancel(id)).await;
+        let cancel = async {
+            let cancelled = client.cancel(id).await;
+            // Its last event says that it is dead.
+            while let Ok(Some(_)) = stream.next().await {}
+            cancelled
+        };
+        let cancelled = tokio::time::timeout(CANCEL_TIMEOUT, cancel).await;
         if !matches!(cancelled, Ok(Ok(_))) {
             tracing::warn!("the daemon did not confirm the cancel");
         }
