@@ -13,6 +13,7 @@ mod executions;
 mod options;
 mod registry;
 mod shared;
+mod watch;
 
 pub use options::SessionOptions;
 pub use registry::{Execution, Place, Registry};

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, info_span};
@@ -19,6 +19,7 @@ use crate::sandbox::{ProbeState, Sandboxes};
 use super::driver::{self, Deps};
 use super::executions::{Cancel, Executions};
 use super::shared::Shared;
+use super::watch::watch;
 use super::{Configs, EndReason, Error, SessionEvent, SessionOptions, SessionView, State};
 
 /// Pieces of output on their way to one reader; each at most 64 KiB. When it is full the code's
@@ -498,66 +499,5 @@ impl Drop for AbandonOnDrop {
         if let Some(shared) = &self.0 {
             shared.request_end(EndReason::Abandoned);
         }
-    }
-}
-
-async fn watch(shared: Arc<Shared>, sender: mpsc::Sender<SessionEvent>) {
-    // Subscribe before the first snapshot, so that nothing falls between.
-    let mut status = shared.subscribe();
-    let mut pages: Option<broadcast::Receiver<_>> = None;
-    let mut dropped = 0;
-    loop {
-        let state = status.borrow_and_update().state;
-        if pages.is_none() {
-            pages = shared.hub().map(|hub| hub.events());
-        }
-        let view = Box::new(shared.view());
-        if dropped > 0 {
-            // A watcher that went away is found out by the next send.
-            let _ = sender.send(SessionEvent::Dropped(dropped)).await;
-            dropped = 0;
-        }
-        if sender.send(SessionEvent::State(view)).await.is_err() || state.ended() {
-            return;
-        }
-        loop {
-            let event = tokio::select! {
-                // In this order, so that a watcher that reads again is told what it missed before
-                // anything newer, and its state comes after the page events before it.
-                biased;
-                () = sender.closed() => return,
-                room = sender.reserve(), if dropped > 0 => {
-                    if let Ok(room) = room {
-                        room.send(SessionEvent::Dropped(dropped));
-                        dropped = 0;
-                    }
-                    continue;
-                }
-                event = next_page_event(&mut pages) => event,
-                changed = status.changed() => match changed {
-                    Ok(()) => break,
-                    Err(_) => return,
-                },
-            };
-            match event {
-                Ok(event) => {
-                    let event = SessionEvent::Page(SystemTime::now(), event);
-                    if dropped > 0 || sender.try_send(event).is_err() {
-                        dropped += 1;
-                    }
-                }
-                Err(broadcast::error::RecvError::Lagged(missed)) => dropped += missed,
-                Err(broadcast::error::RecvError::Closed) => pages = None,
-            }
-        }
-    }
-}
-
-async fn next_page_event(
-    pages: &mut Option<broadcast::Receiver<crate::cdp::HubEvent>>,
-) -> Result<crate::cdp::HubEvent, broadcast::error::RecvError> {
-    match pages {
-        Some(pages) => pages.recv().await,
-        None => std::future::pending().await,
     }
 }

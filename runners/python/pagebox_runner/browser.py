@@ -79,7 +79,15 @@ class Browser:
         # After `playwright.stop()` or a killed driver every call fails, yet `is_connected` stays true.
         implementation: Any = getattr(self._playwright, "_impl_obj", None)
         connection: Any = getattr(implementation, "_connection", None)
-        return getattr(connection, "_closed_error", None) is not None
+        if getattr(connection, "_closed_error", None) is not None:
+            return True
+        # A driver killed a moment ago: its process tells before its pipe does.
+        process: Any = getattr(getattr(connection, "_transport", None), "_proc", None)
+        try:
+            options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+            return process is not None and os.waitid(os.P_PID, process.pid, options) is not None
+        except ChildProcessError:
+            return True
 
     def _watch(self, context: "BrowserContext") -> None:
         context.on("page", self._learn_soon)

@@ -16,7 +16,7 @@ async fn a_program_runs_as_uid_1000_in_a_world_of_its_own() {
         .output("id -u; id -g; id -G; echo $$; hostname; pwd; umask; echo /*; echo /proc/[0-9]*")
         .await;
     let expected = "1000\n1000\n1000\n2\npagebox\n/workspace\n0077\n\
-                    /bin /dev /etc /lib /lib64 /opt /proc /run /tmp /usr /workspace\n/proc/2\n";
+                    /bin /dev /etc /lib /lib64 /node_modules /opt /proc /run /tmp /usr /workspace\n/proc/2\n";
     assert_eq!(out.replace(" /opt", ""), expected.replace(" /opt", ""));
     assert_eq!(
         world.output("export -n SHLVL; env | sort").await,
