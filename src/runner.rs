@@ -13,7 +13,7 @@ mod output;
 mod start;
 
 pub use agent::AgentService;
-pub use context::{Context, ContextEnv, Job, OnDrop, Started};
+pub use context::{Context, ContextEnv, Job, OnDrop};
 pub use start::Launched;
 
 use std::time::Duration;

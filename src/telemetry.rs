@@ -14,6 +14,27 @@ use crate::config::{Log, LogFormat};
 /// Libraries whose debug events hold what pages do (names of hosts); a filter may still name them.
 const QUIET: &str = "hickory=warn";
 
+/// An error with all its sources, for the log.
+pub struct Chain<'a>(pub &'a dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut last = self.0.to_string();
+        f.write_str(&last)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            let text = error.to_string();
+            // Most errors already hold their source's text.
+            if !last.ends_with(&text) {
+                write!(f, ": {text}")?;
+            }
+            last = text;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
 /// Reads a filter such as `info` or `pagebox=debug,h2=off`.
 ///
 /// # Errors

@@ -107,7 +107,7 @@ impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let class = classify(&error);
         if class.code == Code::Internal {
-            tracing::error!(reason = class.reason, error = %Chain(&error), "call failed");
+            tracing::error!(reason = class.reason, error = %crate::telemetry::Chain(&error), "call failed");
         } else {
             tracing::debug!(reason = class.reason, code = ?class.code, "call refused");
         }
@@ -122,27 +122,6 @@ impl From<Error> for Status {
             _ => {}
         }
         Status::with_error_details(class.code, bounded(&error.to_string()), details)
-    }
-}
-
-/// An error with all its sources, for the log.
-struct Chain<'a>(&'a dyn std::error::Error);
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut last = self.0.to_string();
-        f.write_str(&last)?;
-        let mut source = self.0.source();
-        while let Some(error) = source {
-            let text = error.to_string();
-            // Most errors already hold their source's text.
-            if !last.ends_with(&text) {
-                write!(f, ": {text}")?;
-            }
-            last = text;
-            source = error.source();
-        }
-        Ok(())
     }
 }
 

@@ -7,7 +7,6 @@
 //! ```
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -48,7 +47,7 @@ pub struct Job {
     /// Where its events go. A full channel pauses the code's output; a closed one kills it.
     pub events: mpsc::Sender<ExecutionEvent>,
     /// Told once: started (or ended before it could start), or why it could not be.
-    pub started: oneshot::Sender<Result<Started, Error>>,
+    pub started: oneshot::Sender<Result<(), Error>>,
     /// Kills it.
     pub cancel: CancellationToken,
     /// Held while the job exists.
@@ -77,13 +76,6 @@ impl std::fmt::Debug for OnDrop {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("OnDrop")
     }
-}
-
-/// A job reached its runner.
-#[derive(Clone, Copy, Debug)]
-pub struct Started {
-    /// When.
-    pub time: SystemTime,
 }
 
 /// Handle on a context's task.

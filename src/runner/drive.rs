@@ -14,7 +14,7 @@ use crate::execution::{
 use crate::limits::Bytes;
 use crate::sandbox::{ExitStatus, Usage};
 
-use super::context::{ContextEnv, Job, Started};
+use super::context::{ContextEnv, Job};
 use super::frame::{Finished, FromRunner, SHORT_LINE, ToRunner, finished_line};
 use super::output::Pipe;
 use super::start::Live;
@@ -89,7 +89,7 @@ pub(super) async fn run(
     for token in &tokens {
         env.hub.execution_started(token);
     }
-    let _ = started.send(Ok(Started { time: start_time }));
+    let _ = started.send(Ok(()));
     let mut watch = Watch {
         stdout: BoundedOutput::new(options.output_limits.stdout),
         stderr: BoundedOutput::new(options.output_limits.stderr),

@@ -22,8 +22,6 @@ pub struct SpawnerConfig {
     pub uid_base: u32,
     /// How many uids there are, one per live session.
     pub uid_count: u32,
-    /// uid and gid the daemon itself drops to once the spawner runs, when started as root.
-    pub daemon_uid: u32,
 }
 
 /// Weaker isolation that is refused unless the operator names it.

@@ -14,6 +14,7 @@ use crate::egress;
 use crate::execution::Language;
 use crate::runner::{self, AgentService, CDP_PORT, Context, ContextEnv, Job, Launched, PROXY_PORT};
 use crate::sandbox::{GroupLimits, Sandboxes, Space, SpaceSpec};
+use crate::telemetry::Chain;
 
 use super::shared::Shared;
 use super::{Configs, EndReason, Error};
@@ -120,7 +121,7 @@ async fn start(
         .inspect_err(|error| debug!(%error, "runner not launched"))
         .ok();
     let hub = parts.browser.insert(browser).hub.clone();
-    shared.browser_started(hub.clone());
+    shared.set_hub(Some(hub.clone()));
     if let Some(listener) = cdp_listener {
         let listener = to_tokio(listener)?;
         let hub = hub.clone();
@@ -173,13 +174,7 @@ async fn serve(
     deps: &Deps,
     jobs: &mut mpsc::Receiver<Job>,
 ) -> (EndReason, String) {
-    let ttl = tokio::time::sleep(
-        shared
-            .view()
-            .expire_time
-            .duration_since(std::time::SystemTime::now())
-            .unwrap_or_default(),
-    );
+    let ttl = tokio::time::sleep(shared.left_to_live());
     tokio::pin!(ttl);
     let browser = parts.browser.take();
     let why = {
@@ -290,20 +285,5 @@ async fn end(mut parts: Parts) {
         // Whoever still holds it closes it by dropping it.
         Some(None) => warn!("session's ground is still in use"),
         None => {}
-    }
-}
-
-/// Prints an error with its causes.
-struct Chain<'a>(&'a (dyn std::error::Error + 'static));
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
     }
 }

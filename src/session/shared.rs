@@ -87,7 +87,7 @@ impl Shared {
             end_reason: status.end_reason,
             end_detail: status.end_detail.clone(),
             create_time: self.create_time,
-            expire_time: self.create_time + self.options.ttl,
+            expire_time: self.expire_time(),
             end_time: status.end_time,
             ttl: self.options.ttl,
             idle_ttl: self.options.idle_ttl,
@@ -99,6 +99,17 @@ impl Shared {
             start_error: status.start_error.clone(),
             degraded: Arc::clone(&self.degraded),
         }
+    }
+
+    fn expire_time(&self) -> SystemTime {
+        self.create_time + self.options.ttl
+    }
+
+    /// Of its total life.
+    pub(super) fn left_to_live(&self) -> Duration {
+        self.expire_time()
+            .duration_since(SystemTime::now())
+            .unwrap_or_default()
     }
 
     pub(super) fn subscribe(&self) -> watch::Receiver<Status> {
@@ -116,12 +127,9 @@ impl Shared {
             .clone()
     }
 
-    fn set_hub(&self, hub: Option<Hub>) {
+    /// The browser has started, or is gone.
+    pub(super) fn set_hub(&self, hub: Option<Hub>) {
         *self.hub.lock().unwrap_or_else(PoisonError::into_inner) = hub;
-    }
-
-    pub(super) fn browser_started(&self, hub: Hub) {
-        self.set_hub(Some(hub));
     }
 
     pub(super) fn ready(&self, start_error: Option<String>) {

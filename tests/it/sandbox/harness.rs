@@ -37,7 +37,6 @@ pub(super) fn config() -> SpawnerConfig {
         allow_degraded: vec![Weakening::SharedUid, Weakening::NoCgroup],
         uid_base: 100_000_000 + number * UIDS,
         uid_count: UIDS,
-        daemon_uid: 65534,
     }
 }
 
