@@ -7,6 +7,7 @@ mod completions;
 mod config;
 mod doctor;
 mod exec;
+mod network;
 mod output;
 mod serve;
 mod session;
@@ -16,6 +17,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use self::network::NetworkArgs;
 use crate::config::{Flag, Loaded, Sources};
 use crate::{grpc, telemetry};
 
@@ -41,7 +43,7 @@ struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Args),
-    Exec(exec::Args),
+    Exec(Box<exec::Args>),
     Session(session::Args),
     Doctor(doctor::Args),
     Config(config::Args),
@@ -53,7 +55,7 @@ enum Command {
 pub fn run() -> ExitCode {
     let done = match Args::parse().command {
         Command::Serve(args) => serve::run(args),
-        Command::Exec(args) => exec::run(args),
+        Command::Exec(args) => exec::run(*args),
         Command::Session(args) => session::run(args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Config(args) => config::run(args),

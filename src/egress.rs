@@ -18,9 +18,11 @@ mod answer;
 mod dial;
 mod forward;
 mod host_addresses;
+mod options;
 mod policy;
 mod proxy;
 mod rules;
+mod session_policy;
 mod target;
 mod uplink;
 mod watched;
@@ -28,16 +30,22 @@ mod watched;
 #[cfg(test)]
 mod tests;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use futures_util::future::BoxFuture;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
+pub use options::{NetworkOptions, Proxy, ProxyError};
 pub use policy::{Policy, Refusal};
 pub use rules::{Rule, RuleError};
 
 use crate::limits::Bytes;
+
+use session_policy::SessionPolicy;
+use uplink::Uplink;
 
 /// Config section `[egress]`.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -81,16 +89,57 @@ impl Default for Limits {
     }
 }
 
+/// The way out of one session, for all its listeners.
+#[derive(Debug)]
+pub struct Egress {
+    policy: SessionPolicy,
+    uplink: Box<dyn Uplink>,
+    own_loopback: Arc<dyn OwnLoopback>,
+    limits: Limits,
+}
+
+/// Whose requests a listener takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// The browser, for its pages.
+    Browser,
+    /// The session's code.
+    Code,
+}
+
+/// A session's own loopback, where its code may run servers.
+pub trait OwnLoopback: Send + Sync + std::fmt::Debug {
+    /// A connection to this port of it.
+    fn connect(&self, port: u16) -> BoxFuture<'_, io::Result<TcpStream>>;
+}
+
+impl Egress {
+    /// The daemon's rules narrowed by a session's options.
+    #[must_use]
+    pub fn new(
+        policy: Arc<Policy>,
+        options: NetworkOptions,
+        own_loopback: Arc<dyn OwnLoopback>,
+    ) -> Self {
+        Self {
+            policy: SessionPolicy::new(policy, options),
+            uplink: Box::new(uplink::Direct::new()),
+            own_loopback,
+            limits: Limits::default(),
+        }
+    }
+}
+
 /// Serves proxy clients on `listener` until `cancel`, then ends every connection at once.
 ///
 /// At most 256 connections at a time. Returns when nothing of it is left.
-pub async fn serve(listener: TcpListener, policy: Arc<Policy>, cancel: CancellationToken) {
-    let shared = proxy::Shared {
-        policy,
-        uplink: Box::new(uplink::Direct::new()),
-        limits: Limits::default(),
-    };
-    proxy::run(listener, Arc::new(shared), cancel).await;
+pub async fn serve(
+    listener: TcpListener,
+    source: Source,
+    egress: Arc<Egress>,
+    cancel: CancellationToken,
+) {
+    proxy::run(listener, source, egress, cancel).await;
 }
 
 /// What is wrong with a config, or with a URL asked about.

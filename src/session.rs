@@ -10,6 +10,7 @@
 
 mod driver;
 mod executions;
+mod loopback;
 mod options;
 mod registry;
 mod shared;

@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use tokio::net::UnixStream;
 
 use self::drive::{Ended, Format};
-use super::{ConfigFile, Error, host_loopback, pair, port, runtime, seconds};
+use super::{ConfigFile, Error, NetworkArgs, host_loopback, pair, port, runtime, seconds};
 use crate::config::{DEFAULT_LISTEN, Loaded};
 use crate::execution::MAX_CODE_BYTES;
 use crate::grpc::{Client, v1};
@@ -84,6 +84,8 @@ pub(super) struct Args {
     /// Let the page reach this port of the host's loopback, '*' for all (own daemon only)
     #[arg(long, value_name = "PORT", value_parser = port, conflicts_with = "session")]
     host_loopback: Vec<String>,
+    #[command(flatten)]
+    network: NetworkArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -155,6 +157,7 @@ fn options(args: &Args, code: String) -> v1::ExecutionOptions {
         Some(session) => Place::SessionId(session.clone()),
         None => Place::OneShot(v1::SessionOptions {
             start_url: args.url.clone().unwrap_or_default(),
+            network: Some(args.network.clone().wire()),
             ..v1::SessionOptions::default()
         }),
     };

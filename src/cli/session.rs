@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Subcommand, ValueEnum};
 
 use super::output::{self, harmless, table};
-use super::{Error, pair, runtime, seconds};
+use super::{Error, NetworkArgs, pair, runtime, seconds};
 use crate::config::DEFAULT_LISTEN;
 use crate::grpc::{Client, to_json, v1};
 
@@ -75,6 +75,8 @@ struct CreateArgs {
     /// A label; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     label: Vec<(String, String)>,
+    #[command(flatten)]
+    network: NetworkArgs,
     /// Give back the same session when called again with this key
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
@@ -199,6 +201,7 @@ fn request(args: CreateArgs) -> v1::CreateSessionRequest {
             viewport: args.viewport,
             user_agent: args.user_agent.unwrap_or_default(),
             labels: args.label.into_iter().collect(),
+            network: Some(args.network.wire()),
         }),
         idempotency_key: args.idempotency_key.unwrap_or_default(),
     }

@@ -9,9 +9,9 @@ use futures_util::stream::FuturesUnordered;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::Egress;
 use super::answer::Failure;
 use super::policy::Route;
-use super::proxy::Shared;
 use super::target::{Host, Target};
 use super::uplink::{LookupError, Uplink};
 
@@ -22,14 +22,14 @@ const STAGGER: Duration = Duration::from_millis(250);
 const MAX_TRIES: usize = 8;
 
 /// Connects to `target` if the policy allows it. The address is the one connected to.
-pub(super) async fn dial(shared: &Shared, target: &Target) -> Result<(TcpStream, IpAddr), Failure> {
-    let addresses = allowed_addresses(shared, target).await?;
+pub(super) async fn dial(egress: &Egress, target: &Target) -> Result<(TcpStream, IpAddr), Failure> {
+    let addresses = allowed_addresses(egress, target).await?;
     let sockets = addresses
         .into_iter()
         .take(MAX_TRIES)
         .map(|address| SocketAddr::new(address, target.port));
-    let connecting = first_connected(&*shared.uplink, sockets);
-    match timeout(shared.limits.connect, connecting).await {
+    let connecting = first_connected(&*egress.uplink, sockets);
+    match timeout(egress.limits.connect, connecting).await {
         Ok(Ok((stream, address))) => {
             // Small writes of interactive protocols must not wait for each other's ACKs.
             stream
@@ -53,23 +53,23 @@ fn unreachable_host(target: &Target, source: io::Error) -> Failure {
 
 /// Checks an address that was connected to earlier, for another request.
 pub(super) fn check_again(
-    shared: &Shared,
+    egress: &Egress,
     target: &Target,
     address: IpAddr,
 ) -> Result<(), Failure> {
-    let checked = shared
+    let checked = egress
         .policy
         .check_target(target)
         .and_then(|route| match route {
             Route::HostLoopback => Ok(()),
-            Route::Outside => shared.policy.check_addresses(target, &[address]),
+            Route::Outside => egress.policy.check_addresses(target, &[address]),
         });
     checked.map_err(|refusal| refused(target, refusal))
 }
 
-async fn allowed_addresses(shared: &Shared, target: &Target) -> Result<Vec<IpAddr>, Failure> {
+async fn allowed_addresses(egress: &Egress, target: &Target) -> Result<Vec<IpAddr>, Failure> {
     let refused = |refusal| refused(target, refusal);
-    let route = shared.policy.check_target(target).map_err(refused)?;
+    let route = egress.policy.check_target(target).map_err(refused)?;
     let addresses = match (route, &target.host) {
         // A development server may listen on either.
         (Route::HostLoopback, _) => {
@@ -77,7 +77,7 @@ async fn allowed_addresses(shared: &Shared, target: &Target) -> Result<Vec<IpAdd
         }
         (Route::Outside, Host::Address(address)) => vec![*address],
         (Route::Outside, Host::Name(name)) => {
-            let lookup = timeout(shared.limits.connect, shared.uplink.resolve(name));
+            let lookup = timeout(egress.limits.connect, egress.uplink.resolve(name));
             let answer = lookup.await.unwrap_or(Err(LookupError::TimedOut));
             let answer = answer.and_then(|addresses| match addresses.is_empty() {
                 true => Err(LookupError::NoAddress),
@@ -89,7 +89,7 @@ async fn allowed_addresses(shared: &Shared, target: &Target) -> Result<Vec<IpAdd
             })?
         }
     };
-    shared
+    egress
         .policy
         .check_addresses(target, &addresses)
         .map_err(refused)?;

@@ -21,9 +21,10 @@ use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper_util::rt::TokioIo;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::Egress;
 use super::answer::{Body, Failure};
 use super::dial::{check_again, dial};
-use super::proxy::{Client, HostEnd, MAX_HEADERS, Shared, Tunnel, take};
+use super::proxy::{Client, HostEnd, MAX_HEADERS, Tunnel, take};
 use super::target::Target;
 
 /// How long a kept connection may take to be ready again after an answer was read to its end.
@@ -42,9 +43,9 @@ pub(super) struct Upstream {
 }
 
 impl Upstream {
-    async fn open(shared: &Shared, target: &Target) -> Result<Self, Failure> {
-        let (stream, address) = dial(shared, target).await?;
-        let limit = shared.limits.header.as_usize();
+    async fn open(egress: &Egress, target: &Target) -> Result<Self, Failure> {
+        let (stream, address) = dial(egress, target).await?;
+        let limit = egress.limits.header.as_usize();
         let (sender, connection) = http1::Builder::new()
             .max_header_size(limit)
             .max_buf_size(limit)
@@ -143,7 +144,7 @@ impl Client {
                 }
             }
         }
-        let mut upstream = Upstream::open(&self.shared, target).await?;
+        let mut upstream = Upstream::open(&self.egress, target).await?;
         let response = upstream.sender.send_request(request).await;
         let response = response.map_err(|source| upstream_failure(target, source))?;
         Ok((response, upstream))
@@ -153,7 +154,7 @@ impl Client {
         let Some(mut kept) = take(&self.upstream).filter(|kept| kept.target == *target) else {
             return Ok(None);
         };
-        check_again(&self.shared, target, kept.address)?;
+        check_again(&self.egress, target, kept.address)?;
         let ready = tokio::time::timeout(READY_WAIT, kept.sender.ready()).await;
         Ok(matches!(ready, Ok(Ok(()))).then_some(kept))
     }

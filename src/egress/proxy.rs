@@ -24,9 +24,8 @@ use super::answer::{Body, Failure, connected};
 use super::dial::dial;
 use super::forward::Upstream;
 use super::target::Target;
-use super::uplink::Uplink;
 use super::watched::Watched;
-use super::{Limits, Policy};
+use super::{Egress, Source};
 
 /// Pause after a failed accept: it fails for want of file descriptors, which only time gives back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -35,19 +34,16 @@ pub(super) const MAX_HEADERS: usize = 256;
 /// Bytes on their way through a tunnel, from the client and to it.
 const TUNNEL_BUFFERS: (usize, usize) = (16 << 10, 64 << 10);
 
-/// What all clients of one listener share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) policy: Arc<Policy>,
-    pub(super) uplink: Box<dyn Uplink>,
-    pub(super) limits: Limits,
-}
-
 /// Serves `listener` until `cancel`.
-pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>, cancel: CancellationToken) {
+pub(super) async fn run(
+    listener: TcpListener,
+    source: Source,
+    egress: Arc<Egress>,
+    cancel: CancellationToken,
+) {
     let mut clients = JoinSet::new();
     loop {
-        let has_room = clients.len() < shared.limits.connections;
+        let has_room = clients.len() < egress.limits.connections;
         tokio::select! {
             biased;
             () = cancel.cancelled() => break,
@@ -55,7 +51,7 @@ pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>, cancel: Canc
             accepted = listener.accept(), if has_room => match accepted {
                 Ok((stream, _)) => {
                     clients
-                        .spawn(serve_client(stream, Arc::clone(&shared)).in_current_span());
+                        .spawn(serve_client(stream, source, Arc::clone(&egress)).in_current_span());
                 }
                 Err(error) => {
                     tracing::warn!(%error, "egress proxy could not accept a connection");
@@ -77,7 +73,8 @@ fn report_panic(ended: Result<(), JoinError>) {
 
 /// One client's connection.
 pub(super) struct Client {
-    pub(super) shared: Arc<Shared>,
+    pub(super) egress: Arc<Egress>,
+    pub(super) source: Source,
     /// The connection its last request used, for the next one to the same host.
     pub(super) upstream: Mutex<Option<Upstream>>,
     /// What its connection becomes when the answer is out.
@@ -97,15 +94,16 @@ pub(super) enum HostEnd {
     Upgrade(OnUpgrade, Upstream),
 }
 
-async fn serve_client(stream: TcpStream, shared: Arc<Shared>) {
-    let limits = shared.limits;
+async fn serve_client(stream: TcpStream, source: Source, egress: Arc<Egress>) {
+    let limits = egress.limits;
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "egress client went away at once");
         return;
     }
     let (stream, traffic) = Watched::new(stream);
     let client = Arc::new(Client {
-        shared,
+        egress,
+        source,
         upstream: Mutex::new(None),
         tunnel: Mutex::new(None),
     });
@@ -165,7 +163,7 @@ impl Client {
             .filter(|_| request.uri().scheme().is_none());
         let authority = authority.ok_or(Failure::BadRequest("CONNECT needs a host and a port"))?;
         let target = Target::parse(authority.as_str(), None)?;
-        let (stream, _) = dial(&self.shared, &target).await?;
+        let (stream, _) = dial(&self.egress, &target).await?;
         self.become_tunnel(Tunnel {
             client: hyper::upgrade::on(&mut request),
             host: HostEnd::Stream(stream),

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::v1;
+use crate::egress::{NetworkOptions, Proxy, Rule};
 use crate::execution::{BadRequest, DEFAULT_TIMEOUT, ExecutionOptions, Language, OutputLimits};
 use crate::id::{ExecutionId, SessionId};
 use crate::limits::Bytes;
@@ -115,11 +116,41 @@ pub(super) fn session_options(
             .map_or(default.viewport, |size| (size.width, size.height)),
         user_agent: not_empty(wire.user_agent),
         labels: wire.labels.into_iter().collect(),
+        network: network(
+            &format!("{prefix}network."),
+            wire.network.unwrap_or_default(),
+        )?,
     };
     options
         .validate()
         .map_err(|bad| FieldError::under(prefix, bad))?;
     Ok(options)
+}
+
+fn network(prefix: &str, wire: v1::NetworkOptions) -> Result<NetworkOptions, FieldError> {
+    let rules = |list: &str, texts: Vec<String>| {
+        let parse = |(index, text): (usize, String)| {
+            text.parse::<Rule>().map_err(|error| {
+                FieldError::new(format!("{prefix}{list}[{index}]"), error.to_string())
+            })
+        };
+        texts
+            .into_iter()
+            .enumerate()
+            .map(parse)
+            .collect::<Result<Vec<_>, _>>()
+    };
+    let proxy = |wire: v1::Proxy| {
+        Proxy::new(&wire.server, &wire.username, &wire.password)
+            .map_err(|error| FieldError::new(format!("{prefix}proxy"), error.to_string()))
+    };
+    Ok(NetworkOptions {
+        allow: rules("allow", wire.allow)?,
+        deny: rules("deny", wire.deny)?,
+        offline: wire.offline,
+        proxy: wire.proxy.map(proxy).transpose()?,
+        max_bytes: (wire.max_bytes != 0).then_some(Bytes(wire.max_bytes)),
+    })
 }
 
 pub(super) fn idempotency_key(key: String) -> Result<Option<String>, FieldError> {
@@ -155,9 +186,9 @@ pub(super) fn execution(
         Some(v1::execution_options::Place::SessionId(id)) => {
             Place::Session(session_id("options.session_id", &id)?)
         }
-        Some(v1::execution_options::Place::OneShot(session)) => {
-            Place::OneShot(session_options("options.one_shot.", Some(session))?)
-        }
+        Some(v1::execution_options::Place::OneShot(session)) => Place::OneShot(Box::new(
+            session_options("options.one_shot.", Some(session))?,
+        )),
         None => {
             return Err(FieldError::new(
                 "options.session_id",

@@ -51,6 +51,7 @@ impl SessionService for Sessions {
         answer("GetSession", &metadata, async {
             let id = field::session_id("session_id", &request.session_id)?;
             Ok(v1::GetSessionResponse {
+                network_requests: Vec::new(),
                 session: Some(view::session(self.registry.get(id)?)),
             })
         })

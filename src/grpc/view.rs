@@ -40,6 +40,7 @@ pub(super) fn session(view: SessionView) -> v1::Session {
             full: view.degraded.is_empty(),
             degraded: view.degraded.to_vec(),
         }),
+        network: None,
     }
 }
 
@@ -235,6 +236,7 @@ mod tests {
                     full: false,
                     degraded: vec!["no cgroup".into()],
                 }),
+                network: None,
             }
         );
     }

@@ -10,12 +10,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, info, warn};
 
 use crate::browser::{Browser, LaunchOptions};
-use crate::egress;
+use crate::egress::{self, Egress, Source};
 use crate::execution::Language;
 use crate::runner::{self, AgentService, CDP_PORT, Context, ContextEnv, Job, Launched, PROXY_PORT};
 use crate::sandbox::{GroupLimits, Sandboxes, Space, SpaceSpec};
 use crate::telemetry::Chain;
 
+use super::loopback::Loopback;
 use super::shared::Shared;
 use super::{Configs, EndReason, Error};
 
@@ -95,13 +96,21 @@ async fn start(
         .await
         .map_err(sandbox_error)?;
     let mut runner_listeners = std::mem::take(&mut space.runner_listeners).into_iter();
-    let browser_listeners = std::mem::take(&mut space.browser_listeners);
+    let browser_listeners = std::mem::take(&mut space.browser_listeners).into_iter();
     let space = Arc::clone(parts.space.insert(Arc::new(space)));
 
     let cdp_listener = runner_listeners.next();
-    for listener in runner_listeners.chain(browser_listeners) {
+    let way_out = Arc::new(Egress::new(
+        Arc::clone(&deps.policy),
+        shared.options.network.clone(),
+        Arc::new(Loopback::new(&space)),
+    ));
+    let runner_listeners = runner_listeners.map(|listener| (listener, Source::Code));
+    let browser_listeners = browser_listeners.map(|listener| (listener, Source::Browser));
+    for (listener, source) in runner_listeners.chain(browser_listeners) {
         let listener = to_tokio(listener)?;
-        let serving = egress::serve(listener, Arc::clone(&deps.policy), parts.proxies.clone());
+        let (way_out, cancel) = (Arc::clone(&way_out), parts.proxies.clone());
+        let serving = egress::serve(listener, source, way_out, cancel);
         parts.servers.spawn(serving.in_current_span());
     }
     let options = LaunchOptions {

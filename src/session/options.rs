@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::egress::NetworkOptions;
 use crate::execution::BadRequest;
 
 const TTL: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(3600));
@@ -13,6 +14,8 @@ const MAX_URL: usize = 8192;
 const MAX_LABELS: usize = 32;
 const MAX_LABEL_KEY: usize = 63;
 const MAX_LABEL_VALUE: usize = 255;
+/// Rules in each list of a session's network options.
+const MAX_RULES: usize = 256;
 
 /// What a new session is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +32,8 @@ pub struct SessionOptions {
     pub user_agent: Option<String>,
     /// The caller's labels, at most 32.
     pub labels: BTreeMap<String, String>,
+    /// What it may reach; at most 256 rules in each list.
+    pub network: NetworkOptions,
 }
 
 impl Default for SessionOptions {
@@ -40,6 +45,7 @@ impl Default for SessionOptions {
             viewport: (1280, 720),
             user_agent: None,
             labels: BTreeMap::new(),
+            network: NetworkOptions::default(),
         }
     }
 }
@@ -74,6 +80,17 @@ impl SessionOptions {
                 "user_agent",
                 format!("must be 1 to {MAX_USER_AGENT} printable ASCII characters"),
             ));
+        }
+        for (field, rules) in [
+            ("network.allow", &self.network.allow),
+            ("network.deny", &self.network.deny),
+        ] {
+            if rules.len() > MAX_RULES {
+                return Err(BadRequest::new(
+                    field,
+                    format!("has {} rules, more than {MAX_RULES}", rules.len()),
+                ));
+            }
         }
         self.check_labels()
     }

@@ -37,7 +37,7 @@ pub enum Place {
     /// In this session.
     Session(SessionId),
     /// In one of its own, gone when it has ended.
-    OneShot(SessionOptions),
+    OneShot(Box<SessionOptions>),
 }
 
 /// A started execution. Dropping it kills the code.
@@ -300,7 +300,7 @@ impl Registry {
                 let shared = self.find(id)?;
                 self.start_execution(&shared, options).await
             }
-            Place::OneShot(session_options) => self.execute_once(session_options, options).await,
+            Place::OneShot(session_options) => self.execute_once(*session_options, options).await,
         }
     }
 

@@ -27,6 +27,7 @@ async fn a_session_is_what_was_asked_for() {
                 height: 600,
             }),
             user_agent: "Petrel/1.0".to_owned(),
+            network: None,
             labels: labels.clone(),
         })
         .await

@@ -12,9 +12,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::egress::proxy::{self, Shared};
+use crate::egress::proxy;
+use crate::egress::session_policy::SessionPolicy;
 use crate::egress::uplink::{LookupError, Uplink};
-use crate::egress::{Config, Limits, Policy};
+use crate::egress::{Config, Egress, Limits, NetworkOptions, OwnLoopback, Policy, Source};
 
 /// Long enough for anything that should happen at all on a busy machine.
 pub(super) const SOON: Duration = Duration::from_secs(20);
@@ -74,6 +75,16 @@ impl Uplink for Internet {
     }
 }
 
+/// A session whose code runs no server.
+#[derive(Debug)]
+struct NoLoopback;
+
+impl OwnLoopback for NoLoopback {
+    fn connect(&self, _port: u16) -> BoxFuture<'_, io::Result<TcpStream>> {
+        Box::pin(async { Err(io::ErrorKind::ConnectionRefused.into()) })
+    }
+}
+
 /// A proxy serving on loopback.
 pub(super) struct Proxy {
     pub(super) address: SocketAddr,
@@ -91,15 +102,22 @@ impl Proxy {
     pub(super) async fn start_with(internet: Internet, config: &Config, limits: Limits) -> Self {
         let connected = Arc::clone(&internet.connected);
         let looked_up = Arc::clone(&internet.looked_up);
-        let shared = Shared {
-            policy: Arc::new(Policy::new(config).unwrap()),
+        let policy = Arc::new(Policy::new(config).unwrap());
+        let egress = Egress {
+            policy: SessionPolicy::new(policy, NetworkOptions::default()),
             uplink: Box::new(internet),
+            own_loopback: Arc::new(NoLoopback),
             limits,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let cancel = CancellationToken::new();
-        let task = tokio::spawn(proxy::run(listener, Arc::new(shared), cancel.clone()));
+        let task = tokio::spawn(proxy::run(
+            listener,
+            Source::Browser,
+            Arc::new(egress),
+            cancel.clone(),
+        ));
         Self {
             address,
             cancel,
