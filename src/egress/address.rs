@@ -1,8 +1,11 @@
-//! Which addresses are not the public internet: the special-purpose registries of the IANA.
+//! Which addresses are not the public internet: the special-purpose registries of the IANA, and the
+//! metadata services of clouds, some of which have addresses that look public or private.
 //!
 //! Pure tables. Which of them a rule may open is said here; which rules there are is not known here.
-//! Sources: the IANA IPv4 and IPv6 Special-Purpose Address Registries and RFC 6890 and its updates.
-//! Everything of IPv6 outside 2000::/3 is special too, listed or not.
+//! Sources: the IANA IPv4 and IPv6 Special-Purpose Address Registries (of October 2025), RFC 6890 and
+//! its updates, and the clouds' own documentation. A registered block is closed whole, its globally
+//! reachable parts too: they are anycast addresses of protocols, not places to browse. Everything of
+//! IPv6 outside 2000::/3 is special too, listed or not.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -45,6 +48,24 @@ use Openable::{ByAddress, ByName, Never};
 
 /// The first match counts, so smaller ranges stand before those around them.
 const TABLE: &[(&str, &str, Openable)] = &[
+    // Whoever asks from this host is given its credentials. AWS, Google, Azure and most others:
+    ("169.254.169.254/32", "metadata", ByAddress),
+    // Azure; a public address.
+    ("168.63.129.16/32", "metadata", ByAddress),
+    // Alibaba.
+    ("100.100.100.200/32", "metadata", ByAddress),
+    ("fd00:100::100:200/128", "metadata", ByAddress),
+    // Oracle, its older cloud and its newer one.
+    ("192.0.0.192/32", "metadata", ByAddress),
+    ("fd00:c1::a9fe:a9fe/128", "metadata", ByAddress),
+    // AWS: instance metadata, and credentials of pods.
+    ("fd00:ec2::/32", "metadata", ByAddress),
+    // Google.
+    ("fd20:ce::254/128", "metadata", ByAddress),
+    // Scaleway.
+    ("fd00:42::42/128", "metadata", ByAddress),
+    // Akamai.
+    ("fd00:a9fe:a9fe::1/128", "metadata", ByAddress),
     ("0.0.0.0/8", "this-network", Never),
     ("10.0.0.0/8", "private-use", ByName),
     ("100.64.0.0/10", "shared-address-space", ByName),
@@ -137,21 +158,138 @@ fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn range_of(address: &str) -> Option<String> {
         special(address.parse().unwrap()).map(ToString::to_string)
     }
 
+    /// Every block of the IANA special-purpose registries, and of its IPv6 address space registry
+    /// what is not global unicast.
+    const REGISTERED: &[&str] = &[
+        "0.0.0.0/8",
+        "0.0.0.0/32",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.0.0/29",
+        "192.0.0.8/32",
+        "192.0.0.9/32",
+        "192.0.0.10/32",
+        "192.0.0.170/32",
+        "192.0.0.171/32",
+        "192.0.2.0/24",
+        "192.31.196.0/24",
+        "192.52.193.0/24",
+        "192.88.99.0/24",
+        "192.88.99.2/32",
+        "192.168.0.0/16",
+        "192.175.48.0/24",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+        "255.255.255.255/32",
+        "::1/128",
+        "::/128",
+        "::ffff:0:0/96",
+        "::ffff:0:0:0/96",
+        "64:ff9b::/96",
+        "64:ff9b:1::/48",
+        "100::/64",
+        "100:0:0:1::/64",
+        "2001::/23",
+        "2001::/32",
+        "2001:1::1/128",
+        "2001:1::2/128",
+        "2001:1::3/128",
+        "2001:2::/48",
+        "2001:3::/32",
+        "2001:4:112::/48",
+        "2001:10::/28",
+        "2001:20::/28",
+        "2001:30::/28",
+        "2001:db8::/32",
+        "2002::/16",
+        "2620:4f:8000::/48",
+        "3fff::/20",
+        "5f00::/16",
+        "fc00::/7",
+        "fe80::/10",
+        "fec0::/10",
+        "ff00::/8",
+        "::/8",
+        "100::/8",
+        "200::/7",
+        "400::/6",
+        "800::/5",
+        "1000::/4",
+        "4000::/3",
+        "6000::/3",
+        "8000::/3",
+        "a000::/3",
+        "c000::/3",
+        "e000::/4",
+        "f000::/5",
+        "f800::/6",
+        "fe00::/9",
+    ];
+
     #[test]
-    fn every_row_parses_and_finds_its_own_ends() {
-        for range in RANGES.iter() {
-            let found = special(range.net.network()).map(|r| r.net);
-            // A row's first address may lie in a smaller one that stands before it.
-            if let Some(found) = found {
-                assert!(range.net.contains(&found), "{range}");
+    fn every_registered_block_is_special() {
+        for text in REGISTERED {
+            let net: IpNet = text.parse().unwrap();
+            assert_eq!(net.trunc(), net, "{text}");
+            for address in [net.network(), net.broadcast()] {
+                assert!(special(address).is_some(), "{address} of {text}");
             }
+        }
+    }
+
+    #[test]
+    fn every_row_can_be_found() {
+        for (index, range) in RANGES.iter().enumerate() {
             assert_eq!(range.net.trunc(), range.net, "{range}");
+            // An earlier row that holds all of it would hide it.
+            let hidden = RANGES[..index].iter().find(|r| r.net.contains(&range.net));
+            assert_eq!(hidden, None, "{range}");
+        }
+    }
+
+    #[test]
+    fn metadata_services_need_their_own_address_wherever_they_are() {
+        for address in [
+            "169.254.169.254",
+            "168.63.129.16",
+            "100.100.100.200",
+            "192.0.0.192",
+            "fd00:ec2::254",
+            "fd00:ec2::23",
+            "fd20:ce::254",
+            "fd00:42::42",
+            "fd00:c1::a9fe:a9fe",
+            "fd00:a9fe:a9fe::1",
+            "fd00:100::100:200",
+        ] {
+            let range = special(address.parse().unwrap()).unwrap();
+            assert_eq!((range.name, range.openable), ("metadata", ByAddress));
+        }
+        for (outside, range) in [
+            ("168.63.129.15", None),
+            ("168.63.129.17", None),
+            (
+                "100.100.100.201",
+                Some("shared-address-space 100.64.0.0/10"),
+            ),
+            ("fd00:ec3::1", Some("unique-local fc00::/7")),
+        ] {
+            assert_eq!(range_of(outside).as_deref(), range, "{outside}");
         }
     }
 
@@ -161,20 +299,19 @@ mod tests {
             ("10.255.255.255", "11.0.0.0"),
             ("100.64.0.0", "100.63.255.255"),
             ("100.127.255.255", "100.128.0.0"),
-            ("169.254.169.254", "169.253.255.255"),
+            ("169.254.255.255", "169.255.0.0"),
+            ("169.254.0.0", "169.253.255.255"),
+            ("168.63.129.16", "168.63.129.17"),
             ("172.31.255.255", "172.32.0.0"),
             ("192.0.0.255", "192.0.1.0"),
             ("198.19.255.255", "198.20.0.0"),
-            ("223.255.255.255", "223.255.255.255"),
             ("224.0.0.0", "223.255.255.255"),
             ("2001:1ff:ffff::1", "2001:200::"),
             ("2001:db8:ffff::1", "2001:db9::"),
             ("2002::1", "2003::"),
             ("3fff:fff::1", "3ffe::1"),
         ] {
-            if inside != outside {
-                assert!(range_of(inside).is_some(), "{inside}");
-            }
+            assert!(range_of(inside).is_some(), "{inside}");
             assert_eq!(range_of(outside), None, "{outside}");
         }
     }
@@ -204,6 +341,46 @@ mod tests {
             let facets: Vec<_> = facets(outer.parse().unwrap()).collect();
             let expected: [IpAddr; 2] = [outer.parse().unwrap(), inner.parse().unwrap()];
             assert_eq!(facets, expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_the_standard_library_knows_to_be_special_is(bits: u32) {
+            let address = Ipv4Addr::from(bits);
+            let known = address.is_private()
+                || address.is_loopback()
+                || address.is_link_local()
+                || address.is_multicast()
+                || address.is_broadcast()
+                || address.is_documentation()
+                || bits >> 28 == 0xf
+                || bits >> 24 == 0;
+            prop_assert!(!known || special(address.into()).is_some(), "{}", address);
+        }
+
+        #[test]
+        fn ipv6_is_public_only_within_global_unicast(bits: u128) {
+            let address = Ipv6Addr::from(bits);
+            let is_global_unicast = bits >> 125 == 1;
+            prop_assert!(is_global_unicast || special(address.into()).is_some(), "{}", address);
+        }
+
+        #[test]
+        fn every_address_of_a_registered_block_is_special(
+            block in prop::sample::select(REGISTERED), host: u128,
+        ) {
+            let address = match block.parse().unwrap() {
+                IpNet::V4(net) => {
+                    let host = u32::try_from(host >> 96).unwrap() & u32::from(net.hostmask());
+                    IpAddr::from(Ipv4Addr::from(u32::from(net.network()) | host))
+                }
+                IpNet::V6(net) => {
+                    let host = host & u128::from(net.hostmask());
+                    IpAddr::from(Ipv6Addr::from(u128::from(net.network()) | host))
+                }
+            };
+            prop_assert!(special(address).is_some(), "{} of {}", address, block);
         }
     }
 }

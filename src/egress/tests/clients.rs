@@ -81,7 +81,7 @@ async fn curl_gets_tunnels_and_is_refused() {
     .await;
     let refused = refused.unwrap();
     assert!(
-        refused.contains("x-pagebox-egress: link-local 169.254.0.0/16"),
+        refused.contains("x-pagebox-egress: metadata 169.254.169.254/32"),
         "{refused}"
     );
     let refused = curl(&["--proxy", &through, "https://10.0.0.1/"])

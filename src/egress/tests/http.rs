@@ -84,12 +84,12 @@ async fn refusals_name_their_rule_and_the_host() {
         ),
         (
             "http://meta.test/latest",
-            "link-local 169.254.0.0/16",
+            "metadata 169.254.169.254/32",
             "meta.test:80",
         ),
         (
             "http://0xa9fea9fe/latest",
-            "link-local 169.254.0.0/16",
+            "metadata 169.254.169.254/32",
             "169.254.169.254:80",
         ),
         (
