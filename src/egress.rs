@@ -38,7 +38,7 @@ use futures_util::future::BoxFuture;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-pub use options::{NetworkOptions, Proxy, ProxyError};
+pub use options::{MAX_RULES, NetworkOptions, OptionsError, Proxy, ProxyError};
 pub use policy::{Policy, Refusal};
 pub use rules::{Rule, RuleError};
 
@@ -142,7 +142,7 @@ pub async fn serve(
     proxy::run(listener, source, egress, cancel).await;
 }
 
-/// What is wrong with a config, or with a URL asked about.
+/// What is wrong with a config.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -155,17 +155,6 @@ pub enum Error {
         entry: String,
         /// What is wrong.
         source: RuleError,
-    },
-    /// Not a URL a session can open.
-    #[error("not a URL to open: {0}")]
-    Url(String),
-    /// A rule refuses it.
-    #[error("{target} is refused by the egress rule \"{refusal}\"")]
-    Refused {
-        /// Host and port.
-        target: String,
-        /// The rule.
-        refusal: Refusal,
     },
 }
 

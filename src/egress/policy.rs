@@ -58,6 +58,12 @@ pub enum Refusal {
     ProtectedPort,
     /// The host's own addresses could not be read, so nothing can be told from them.
     HostAddressesUnknown,
+    /// A `deny` rule of the session matches.
+    SessionDenied(Rule),
+    /// The session has `allow` rules, and none matches.
+    SessionAllow,
+    /// The session is offline.
+    Offline,
 }
 
 impl fmt::Display for Refusal {
@@ -70,6 +76,9 @@ impl fmt::Display for Refusal {
             Self::Loopback => f.write_str("loopback"),
             Self::ProtectedPort => f.write_str("protected-port"),
             Self::HostAddressesUnknown => f.write_str("host-addresses-unknown"),
+            Self::SessionDenied(rule) => write!(f, "session deny {rule}"),
+            Self::SessionAllow => f.write_str("session allow"),
+            Self::Offline => f.write_str("offline"),
         }
     }
 }
@@ -110,43 +119,10 @@ impl Policy {
         self
     }
 
-    /// Whether `url` could be opened at all: http or https, a host that is one, not refused by name
-    /// or literal address. Looks nothing up, so a name may still turn out to be refused.
-    ///
-    /// # Errors
-    /// `Url` for what is not such a URL, `Refused` with the rule.
-    pub fn check_url(&self, url: &str) -> Result<(), Error> {
-        let parsed = url::Url::parse(url).map_err(|e| Error::Url(e.to_string()))?;
-        if !matches!(parsed.scheme(), "http" | "https") {
-            return Err(Error::Url(format!(
-                "the scheme is {:?}, must be http or https",
-                parsed.scheme()
-            )));
-        }
-        let host = Host::parse(parsed.host_str().unwrap_or_default())
-            .map_err(|e| Error::Url(e.to_string()))?;
-        let port = parsed.port_or_known_default().filter(|&port| port != 0);
-        let port = port.ok_or_else(|| Error::Url("the port is 0".to_owned()))?;
-        let target = Target { host, port };
-        let refused = |refusal| Error::Refused {
-            target: target.to_string(),
-            refusal,
-        };
-        let route = self.check_target(&target).map_err(refused)?;
-        match (&target.host, route) {
-            (Host::Address(address), Route::Outside) => {
-                self.check_addresses(&target, &[*address]).map_err(refused)
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// The first step: by host and port as they were asked for.
     pub(super) fn check_target(&self, target: &Target) -> Result<Route, Refusal> {
         let Target { host, port } = target;
-        let by_name =
-            |rule: &&Rule| rule.pattern.names(host) && rule.ports.contains(*port) != Some(false);
-        if let Some(rule) = self.deny.iter().find(by_name) {
+        if let Some(rule) = self.deny.iter().find(|rule| rule.names(target)) {
             return Err(Refusal::Denied(rule.clone()));
         }
         if host.is_localhost() {
@@ -253,9 +229,7 @@ impl Policy {
     }
 
     fn denies(&self, address: IpAddr, port: u16) -> Option<&Rule> {
-        self.deny
-            .iter()
-            .find(|rule| rule.pattern.covers(address) && rule.ports.contains(port) != Some(false))
+        self.deny.iter().find(|rule| rule.is_about(address, port))
     }
 }
 

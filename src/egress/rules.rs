@@ -15,7 +15,7 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::target::Host;
+use super::target::{Host, Target};
 
 /// A pattern with ports, as `example.com`, `*.example.com:8000-8999` or `10.0.0.5:8443`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,6 +161,11 @@ impl Pattern {
         }
     }
 
+    /// Whether it is about addresses, and so needs to know them.
+    pub(super) fn is_net(&self) -> bool {
+        matches!(self, Self::Net(_))
+    }
+
     /// Whether it is about `address`.
     pub(super) fn covers(&self, address: IpAddr) -> bool {
         matches!(self, Self::Net(net) if net.contains(&address))
@@ -178,6 +183,23 @@ fn parse_net(text: &str) -> Result<IpNet, RuleError> {
         });
     }
     Ok(net)
+}
+
+impl Rule {
+    /// Whether it is about `target` as it was asked for. Ports unsaid are all ports.
+    pub(super) fn names(&self, target: &Target) -> bool {
+        self.pattern.names(&target.host) && self.is_about_port(target.port)
+    }
+
+    /// Whether it is about this port of `address`. Ports unsaid are all ports.
+    pub(super) fn is_about(&self, address: IpAddr, port: u16) -> bool {
+        self.pattern.covers(address) && self.is_about_port(port)
+    }
+
+    /// Whether it is about this port of anything. Ports unsaid are all ports.
+    pub(super) fn is_about_port(&self, port: u16) -> bool {
+        self.ports.contains(port) != Some(false)
+    }
 }
 
 impl FromStr for Rule {

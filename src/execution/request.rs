@@ -1,5 +1,6 @@
 //! What an execution asks for, checked before anything starts.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -198,16 +199,16 @@ fn is_variable_name(name: &str) -> bool {
 #[error("{field}: {message}")]
 pub struct BadRequest {
     /// The field's name in the proto.
-    pub field: &'static str,
+    pub field: Cow<'static, str>,
     /// What is wrong with it.
     pub message: String,
 }
 
 impl BadRequest {
     /// A complaint about one field.
-    pub fn new(field: &'static str, message: impl Into<String>) -> Self {
+    pub fn new(field: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
         Self {
-            field,
+            field: field.into(),
             message: message.into(),
         }
     }
@@ -217,7 +218,7 @@ impl BadRequest {
 mod tests {
     use super::*;
 
-    fn field_of(change: impl FnOnce(&mut ExecutionOptions)) -> &'static str {
+    fn field_of(change: impl FnOnce(&mut ExecutionOptions)) -> Cow<'static, str> {
         let mut options = ExecutionOptions::new(Language::Node, "1");
         change(&mut options);
         options.validate().unwrap_err().field

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::v1;
-use crate::egress::{NetworkOptions, Proxy, Rule};
+use crate::egress::{MAX_RULES, NetworkOptions, Proxy, Rule};
 use crate::execution::{BadRequest, DEFAULT_TIMEOUT, ExecutionOptions, Language, OutputLimits};
 use crate::id::{ExecutionId, SessionId};
 use crate::limits::Bytes;
@@ -137,6 +137,8 @@ fn network(prefix: &str, wire: v1::NetworkOptions) -> Result<NetworkOptions, Fie
         texts
             .into_iter()
             .enumerate()
+            // One too many is refused for being one; what follows need not be read.
+            .take(MAX_RULES + 1)
             .map(parse)
             .collect::<Result<Vec<_>, _>>()
     };

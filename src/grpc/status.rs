@@ -117,7 +117,7 @@ impl From<Error> for Status {
                 details.add_bad_request_violation(field, bounded(message));
             }
             Error::Session(session::Error::BadRequest(bad)) => {
-                details.add_bad_request_violation(bad.field, bounded(&bad.message));
+                details.add_bad_request_violation(&*bad.field, bounded(&bad.message));
             }
             _ => {}
         }

@@ -14,8 +14,6 @@ const MAX_URL: usize = 8192;
 const MAX_LABELS: usize = 32;
 const MAX_LABEL_KEY: usize = 63;
 const MAX_LABEL_VALUE: usize = 255;
-/// Rules in each list of a session's network options.
-const MAX_RULES: usize = 256;
 
 /// What a new session is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,17 +79,9 @@ impl SessionOptions {
                 format!("must be 1 to {MAX_USER_AGENT} printable ASCII characters"),
             ));
         }
-        for (field, rules) in [
-            ("network.allow", &self.network.allow),
-            ("network.deny", &self.network.deny),
-        ] {
-            if rules.len() > MAX_RULES {
-                return Err(BadRequest::new(
-                    field,
-                    format!("has {} rules, more than {MAX_RULES}", rules.len()),
-                ));
-            }
-        }
+        self.network.validate().map_err(|error| {
+            BadRequest::new(format!("network.{}", error.field()), error.to_string())
+        })?;
         self.check_labels()
     }
 
@@ -151,9 +141,11 @@ fn check_url(text: &str) -> Result<(), BadRequest> {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use super::*;
 
-    fn field_of(change: impl FnOnce(&mut SessionOptions)) -> &'static str {
+    fn field_of(change: impl FnOnce(&mut SessionOptions)) -> Cow<'static, str> {
         let mut options = SessionOptions::default();
         change(&mut options);
         options.validate().unwrap_err().field
@@ -206,6 +198,10 @@ mod tests {
                 "{url}"
             );
         }
+        assert_eq!(
+            field_of(|o| o.network.allow = vec!["224.0.0.1".parse().unwrap()]),
+            "network.allow[0]"
+        );
         assert_eq!(
             field_of(|o| {
                 o.labels.insert(String::new(), String::new());
