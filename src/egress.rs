@@ -31,10 +31,11 @@ mod watched;
 mod tests;
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use hyper::Uri;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
@@ -44,6 +45,7 @@ pub use rules::{Rule, RuleError};
 
 use crate::limits::Bytes;
 
+use answer::Failure;
 use session_policy::SessionPolicy;
 use uplink::Uplink;
 
@@ -96,6 +98,8 @@ pub struct Egress {
     uplink: Box<dyn Uplink>,
     own_loopback: Arc<dyn OwnLoopback>,
     limits: Limits,
+    /// What the browser asked for last and got no answer to from its host, and why.
+    failed: Mutex<Option<(Uri, String)>>,
 }
 
 /// Whose requests a listener takes.
@@ -126,6 +130,34 @@ impl Egress {
             uplink: Box::new(uplink::Direct::new()),
             own_loopback,
             limits: Limits::default(),
+            failed: Mutex::default(),
+        }
+    }
+
+    /// Why the page at `url`, plain http, is this proxy's own answer, if it is.
+    #[must_use]
+    pub fn failed_page(&self, url: &str) -> Option<String> {
+        let (address, _) = url.split_once('#').unwrap_or((url, ""));
+        self.failed(|uri| uri.scheme().is_some() && *uri == address)
+    }
+
+    /// Why the browser's newest tunnel came to nothing, if no other request has failed since.
+    /// Chromium itself says only `ERR_TUNNEL_CONNECTION_FAILED`.
+    #[must_use]
+    pub fn failed_tunnel(&self) -> Option<String> {
+        self.failed(|uri| uri.scheme().is_none())
+    }
+
+    fn failed(&self, is_meant: impl Fn(&Uri) -> bool) -> Option<String> {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, why) = failed.as_ref().filter(|(uri, _)| is_meant(uri))?;
+        Some(why.clone())
+    }
+
+    fn note_failure(&self, source: Source, uri: Uri, failure: &Failure) {
+        if source == Source::Browser {
+            let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+            *failed = Some((uri, failure.to_string()));
         }
     }
 }

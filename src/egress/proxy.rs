@@ -145,6 +145,7 @@ async fn serve_client(stream: TcpStream, source: Source, egress: Arc<Egress>) {
 
 impl Client {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let uri = request.uri().clone();
         let answer = if request.method() == Method::CONNECT {
             self.connect(request).await
         } else {
@@ -152,6 +153,7 @@ impl Client {
         };
         answer.unwrap_or_else(|failure| {
             tracing::trace!(%failure, "egress request failed");
+            self.egress.note_failure(self.source, uri, &failure);
             failure.into_response()
         })
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, info, warn};
 
 use crate::browser::{Browser, LaunchOptions};
+use crate::cdp::{self, Hub};
 use crate::egress::{self, Egress, Source};
 use crate::execution::Language;
 use crate::runner::{self, AgentService, CDP_PORT, Context, ContextEnv, Job, Launched, PROXY_PORT};
@@ -19,6 +20,9 @@ use crate::telemetry::Chain;
 use super::loopback::Loopback;
 use super::shared::Shared;
 use super::{Configs, EndReason, Error};
+
+/// How Chromium calls a tunnel its proxy did not open, whatever the reason.
+const TUNNEL_FAILED: &str = "net::ERR_TUNNEL_CONNECTION_FAILED";
 
 /// What every session is built from.
 #[derive(Debug)]
@@ -158,18 +162,35 @@ async fn start(
     );
     let start_error = match shared.options.start_url.as_deref() {
         None | Some("about:blank") => None,
-        Some(url) => match hub.navigate(url, config.start_url_timeout).await {
-            Ok(()) => {
-                // So that the first reply has the page's title. What fails here shows in the first
-                // execution.
-                drop(hub.look_at_active_page().await);
-                None
-            }
-            Err(error) => Some(error.to_string()),
-        },
+        Some(url) => open_page(&hub, &way_out, url, config.start_url_timeout).await,
     };
     shared.ready(start_error);
     Ok(None)
+}
+
+/// Loads a page; why it did not, if it did not.
+async fn open_page(hub: &Hub, way_out: &Egress, url: &str, timeout: Duration) -> Option<String> {
+    match hub.navigate(url, timeout).await {
+        Ok(()) => {
+            // So that the first reply has the page's title. What fails here shows in the first
+            // execution.
+            drop(hub.look_at_active_page().await);
+            // To Chromium a refusal over plain http is a page like any other.
+            let why = way_out.failed_page(&hub.active_page().url)?;
+            Some(format!("the page could not be loaded: {why}"))
+        }
+        Err(error) => {
+            let is_tunnel = matches!(
+                &error,
+                cdp::Error::Navigation { error_text } if error_text == TUNNEL_FAILED
+            );
+            let why = is_tunnel.then(|| way_out.failed_tunnel()).flatten();
+            Some(match why {
+                Some(why) => format!("{error}: {why}"),
+                None => error.to_string(),
+            })
+        }
+    }
 }
 
 fn to_tokio(listener: std::net::TcpListener) -> Result<tokio::net::TcpListener, Error> {

@@ -87,6 +87,7 @@ impl OwnLoopback for NoLoopback {
 
 /// A proxy serving on loopback.
 pub(super) struct Proxy {
+    pub(super) egress: Arc<Egress>,
     pub(super) address: SocketAddr,
     pub(super) cancel: CancellationToken,
     pub(super) task: JoinHandle<()>,
@@ -100,25 +101,37 @@ impl Proxy {
     }
 
     pub(super) async fn start_with(internet: Internet, config: &Config, limits: Limits) -> Self {
+        Self::start_session(internet, config, NetworkOptions::default(), limits).await
+    }
+
+    /// For a session with options of its own.
+    pub(super) async fn start_session(
+        internet: Internet,
+        config: &Config,
+        options: NetworkOptions,
+        limits: Limits,
+    ) -> Self {
         let connected = Arc::clone(&internet.connected);
         let looked_up = Arc::clone(&internet.looked_up);
         let policy = Arc::new(Policy::new(config).unwrap());
-        let egress = Egress {
-            policy: SessionPolicy::new(policy, NetworkOptions::default()),
+        let egress = Arc::new(Egress {
+            policy: SessionPolicy::new(policy, options),
             uplink: Box::new(internet),
             own_loopback: Arc::new(NoLoopback),
             limits,
-        };
+            failed: Mutex::default(),
+        });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let cancel = CancellationToken::new();
         let task = tokio::spawn(proxy::run(
             listener,
             Source::Browser,
-            Arc::new(egress),
+            Arc::clone(&egress),
             cancel.clone(),
         ));
         Self {
+            egress,
             address,
             cancel,
             task,
