@@ -37,6 +37,8 @@ Examples:
   pagebox exec -l python -e 'await page.title()' --url https://example.com
   pagebox exec -t 120 --env USER_NAME=ada tests/login.mjs
   echo 'agent-browser snapshot -i' | pagebox exec -l bash --url https://example.com -
+  pagebox exec --allow '*.example.com' --url https://example.com -e 'await page.title()'
+  pagebox exec --offline -l python untrusted.py
   id=$(pagebox session create --url https://example.com)
   pagebox exec -s $id -e 'await page.click(\"a\"); page.url()' --json")]
 pub(super) struct Args {
@@ -44,7 +46,7 @@ pub(super) struct Args {
     #[arg(short, long, value_enum, value_name = "LANG")]
     language: Option<Lang>,
     /// Run in this session of a running daemon
-    #[arg(short, long, value_name = "ID", conflicts_with = "url")]
+    #[arg(short, long, value_name = "ID", conflicts_with_all = ["url", "NetworkArgs"])]
     session: Option<String>,
     /// Kill the code after this long, 1 to 300 seconds [default: 30]
     #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]
@@ -263,7 +265,7 @@ mod tests {
 
     use super::*;
 
-    #[derive(clap::Parser)]
+    #[derive(Debug, clap::Parser)]
     struct Cli {
         #[command(flatten)]
         args: Args,
@@ -312,6 +314,7 @@ mod tests {
             v1::ExecutionOptions {
                 place: Some(Place::OneShot(v1::SessionOptions {
                     start_url: "https://a/".into(),
+                    network: Some(v1::NetworkOptions::default()),
                     ..v1::SessionOptions::default()
                 })),
                 language: v1::Language::Node.into(),
@@ -329,6 +332,45 @@ mod tests {
         let args = parse(&["-s", "id", "-e", "x"]);
         let wire = options(&args, String::new());
         assert_eq!(wire.place, Some(Place::SessionId("id".into())));
+    }
+
+    #[test]
+    fn the_network_is_of_an_own_session_only() {
+        use v1::execution_options::Place;
+        let words = [
+            "--allow",
+            "a.test",
+            "--allow",
+            "*.b.test:8443",
+            "--deny",
+            "c.b.test:*",
+        ];
+        let args = parse(&[&words[..], &["--max-bytes", "1 MiB", "-e", "1"]].concat());
+        let Some(Place::OneShot(session)) = options(&args, String::new()).place else {
+            panic!("not a session of its own");
+        };
+        let network = v1::NetworkOptions {
+            allow: vec!["a.test".into(), "*.b.test:8443".into()],
+            deny: vec!["c.b.test:*".into()],
+            max_bytes: 1 << 20,
+            ..v1::NetworkOptions::default()
+        };
+        assert_eq!(session.network, Some(network));
+        for words in [
+            &["--allow", "a.test"][..],
+            &["--deny", "a.test"],
+            &["--offline"],
+            &["--proxy", "http://proxy.test:3128"],
+            &["--max-bytes", "1"],
+        ] {
+            let words = [&["exec", "-s", "id", "-e", "1"], words].concat();
+            let error = Cli::try_parse_from(&words).unwrap_err();
+            assert_eq!(
+                error.kind(),
+                clap::error::ErrorKind::ArgumentConflict,
+                "{words:?}"
+            );
+        }
     }
 
     #[test]

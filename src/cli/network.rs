@@ -16,7 +16,7 @@ pub(super) struct NetworkArgs {
     #[arg(long, value_name = "RULE")]
     deny: Vec<String>,
     /// Reach nothing but the session's own localhost
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["allow", "deny", "proxy", "max_bytes"])]
     offline: bool,
     /// Go through this proxy: http://[USER:PASSWORD@]HOST:PORT or socks5://…
     #[arg(long, value_name = "URL", value_parser = proxy)]

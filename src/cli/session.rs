@@ -55,7 +55,10 @@ enum Command {
 Examples:
   id=$(pagebox session create)
   pagebox session create --url https://example.com --ttl 20m --idle-ttl 5m --json
-  pagebox session create --viewport 390x844 --user-agent 'Mozilla/5.0 (iPhone)' --label team=qa")]
+  pagebox session create --viewport 390x844 --user-agent 'Mozilla/5.0 (iPhone)' --label team=qa
+  pagebox session create --allow example.com --allow '*.example.com' --deny ads.example.com
+  pagebox session create --deny 93.184.216.0/24 --max-bytes '100 MiB'
+  pagebox session create --offline")]
 struct CreateArgs {
     /// Page to open first
     #[arg(long, value_name = "URL")]

@@ -418,6 +418,100 @@ mod tests {
     }
 
     #[test]
+    fn network_options_are_named_by_their_path() {
+        let refused = |change: fn(&mut v1::NetworkOptions)| {
+            let mut network = v1::NetworkOptions::default();
+            change(&mut network);
+            let session = v1::SessionOptions {
+                network: Some(network),
+                ..v1::SessionOptions::default()
+            };
+            let error = session_options("options.", Some(session.clone())).unwrap_err();
+            let mut wire = request();
+            wire.place = Some(v1::execution_options::Place::OneShot(session));
+            let one_shot = execution(Some(wire), OutputLimits::default()).unwrap_err();
+            let path = error.field.strip_prefix("options.").unwrap();
+            assert_eq!(one_shot.field, format!("options.one_shot.{path}"));
+            assert_eq!(one_shot.message, error.message);
+            (path.to_owned(), error.message)
+        };
+        let texts = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let cases: [(fn(&mut v1::NetworkOptions), &str, &str); 8] = [
+            (
+                |n| n.allow = vec!["a.test".into(), "10.0.0.5/8".into()],
+                "network.allow[1]",
+                r#""10.0.0.5/8" has bits set beyond its prefix; write 10.0.0.0/8"#,
+            ),
+            (
+                |n| n.deny = vec!["https://a.test".into()],
+                "network.deny[0]",
+                r#""//a.test" is not a port: write 1 to 65535, 8000-8999 or *"#,
+            ),
+            (
+                |n| n.allow = vec![String::new()],
+                "network.allow[0]",
+                "names no host",
+            ),
+            (
+                |n| n.allow = vec!["224.0.0.1".into()],
+                "network.allow[0]",
+                "can never match: nothing opens multicast 224.0.0.0/4",
+            ),
+            (
+                |n| {
+                    n.allow = vec!["x.a.test".into()];
+                    n.deny = vec!["*.a.test".into()];
+                },
+                "network.allow[0]",
+                "can never match: deny[0] (*.a.test) refuses all of it",
+            ),
+            (
+                |n| {
+                    n.offline = true;
+                    n.max_bytes = 1;
+                },
+                "network.offline",
+                "refuses everything already: leave out max_bytes, or offline",
+            ),
+            (
+                // What comes after one rule too many is not even read.
+                |n| n.deny = [vec!["a.test".into(); MAX_RULES + 1], vec!["?".into()]].concat(),
+                "network.deny",
+                "has more than 256 rules",
+            ),
+            (
+                |n| n.proxy = Some(v1::Proxy::default()),
+                "network.proxy",
+                r#"is "", must be http://host:port or socks5://host:port"#,
+            ),
+        ];
+        for (change, field, message) in cases {
+            assert_eq!(refused(change), (field.to_owned(), message.to_owned()));
+        }
+
+        let said = v1::NetworkOptions {
+            allow: texts(&["Example.COM", "10.0.0.0/8:8443"]),
+            deny: texts(&["*:25"]),
+            max_bytes: 7,
+            ..v1::NetworkOptions::default()
+        };
+        let session = v1::SessionOptions {
+            network: Some(said),
+            ..v1::SessionOptions::default()
+        };
+        let rule = |text: &str| text.parse::<Rule>().unwrap();
+        assert_eq!(
+            session_options("options.", Some(session)).unwrap().network,
+            NetworkOptions {
+                allow: vec![rule("example.com"), rule("10.0.0.0/8:8443")],
+                deny: vec![rule("*:25")],
+                max_bytes: Some(Bytes(7)),
+                ..NetworkOptions::default()
+            }
+        );
+    }
+
+    #[test]
     fn page_tokens_come_back_and_others_are_refused() {
         let id = SessionId::generate();
         assert_eq!(page_token(&next_page_token(Some(id))), Ok(Some(id)));
