@@ -28,6 +28,7 @@ mod errors;
 mod layers;
 mod lifecycle;
 mod logs;
+mod network;
 mod node;
 mod outcomes;
 mod python;
