@@ -50,7 +50,7 @@ use session_policy::SessionPolicy;
 use uplink::Uplink;
 
 /// Config section `[egress]`.
-#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Ports of the host's own loopback that `http://localhost:PORT` in a page or code reaches:
@@ -60,6 +60,20 @@ pub struct Config {
     pub allow: Vec<Rule>,
     /// Closes what is open; wins over `allow` and `host_loopback`.
     pub deny: Vec<Rule>,
+    /// Most bytes of one session, both ways together; a session may ask for less.
+    pub max_bytes: Bytes,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            host_loopback: Vec::new(),
+            allow: Vec::new(),
+            deny: Vec::new(),
+            // 22 Mbit/s for the whole of the longest life a session can have.
+            max_bytes: Bytes::gib(10),
+        }
+    }
 }
 
 /// Bounds on one listener.

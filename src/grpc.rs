@@ -48,6 +48,8 @@ pub struct Limits {
     pub output: OutputLimits,
     /// Largest message either way.
     pub message: Bytes,
+    /// Network traffic of one session, both ways together; a session may ask for less.
+    pub traffic: Bytes,
 }
 
 /// Tells health clients whether new work is taken.
@@ -83,7 +85,7 @@ pub async fn routes(
     let health = Health(reporter.clone());
     health.set(ServingStatus::Serving).await;
     let message = limits.message.as_usize();
-    let sessions = SessionServiceServer::new(Sessions::new(registry.clone()))
+    let sessions = SessionServiceServer::new(Sessions::new(registry.clone(), limits))
         .max_decoding_message_size(message)
         .max_encoding_message_size(message);
     let executions = ExecutionServiceServer::new(Executions::new(registry, limits))

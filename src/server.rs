@@ -91,6 +91,7 @@ impl Core {
             limits: grpc::Limits {
                 output: config.limits.output(),
                 message: config.limits.message,
+                traffic: config.egress.max_bytes,
             },
         })
     }

@@ -30,7 +30,7 @@ impl Executions {
     }
 
     async fn start(&self, options: Option<v1::ExecutionOptions>) -> Result<Execution, Error> {
-        let (place, options) = field::execution(options, self.limits.output)?;
+        let (place, options) = field::execution(options, self.limits)?;
         Ok(self.registry.execute(place, options).await?)
     }
 }

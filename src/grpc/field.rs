@@ -6,7 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::v1;
+use super::{Limits, v1};
 use crate::egress::{MAX_RULES, NetworkOptions, Proxy, Rule};
 use crate::execution::{BadRequest, DEFAULT_TIMEOUT, ExecutionOptions, Language, OutputLimits};
 use crate::id::{ExecutionId, SessionId};
@@ -104,6 +104,7 @@ fn not_empty(text: String) -> Option<String> {
 pub(super) fn session_options(
     prefix: &str,
     wire: Option<v1::SessionOptions>,
+    limits: Limits,
 ) -> Result<SessionOptions, FieldError> {
     let wire = wire.unwrap_or_default();
     let default = SessionOptions::default();
@@ -119,6 +120,7 @@ pub(super) fn session_options(
         network: network(
             &format!("{prefix}network."),
             wire.network.unwrap_or_default(),
+            limits.traffic,
         )?,
     };
     options
@@ -127,7 +129,11 @@ pub(super) fn session_options(
     Ok(options)
 }
 
-fn network(prefix: &str, wire: v1::NetworkOptions) -> Result<NetworkOptions, FieldError> {
+fn network(
+    prefix: &str,
+    wire: v1::NetworkOptions,
+    most: Bytes,
+) -> Result<NetworkOptions, FieldError> {
     let rules = |list: &str, texts: Vec<String>| {
         let parse = |(index, text): (usize, String)| {
             text.parse::<Rule>().map_err(|error| {
@@ -146,12 +152,19 @@ fn network(prefix: &str, wire: v1::NetworkOptions) -> Result<NetworkOptions, Fie
         Proxy::new(&wire.server, &wire.username, &wire.password)
             .map_err(|error| FieldError::new(format!("{prefix}proxy"), error.to_string()))
     };
+    let max_bytes = Bytes(wire.max_bytes);
+    if max_bytes > most {
+        return Err(FieldError::new(
+            format!("{prefix}max_bytes"),
+            format!("is {max_bytes}, more than this daemon's limit of {most}"),
+        ));
+    }
     Ok(NetworkOptions {
         allow: rules("allow", wire.allow)?,
         deny: rules("deny", wire.deny)?,
         offline: wire.offline,
         proxy: wire.proxy.map(proxy).transpose()?,
-        max_bytes: (wire.max_bytes != 0).then_some(Bytes(wire.max_bytes)),
+        max_bytes: (max_bytes != Bytes(0)).then_some(max_bytes),
     })
 }
 
@@ -168,7 +181,7 @@ pub(super) fn idempotency_key(key: String) -> Result<Option<String>, FieldError>
 /// What is to run and where, checked in full.
 pub(super) fn execution(
     wire: Option<v1::ExecutionOptions>,
-    limits: OutputLimits,
+    limits: Limits,
 ) -> Result<(Place, ExecutionOptions), FieldError> {
     const PREFIX: &str = "options.";
     let wire = wire.ok_or_else(|| FieldError::new("options", "must be given"))?;
@@ -178,7 +191,7 @@ pub(super) fn execution(
         timeout: duration("options.timeout".to_owned(), wire.timeout, DEFAULT_TIMEOUT)?,
         fresh: wire.fresh,
         environment: wire.environment.into_iter().collect(),
-        output_limits: output_limits(wire.output_limits.unwrap_or_default(), limits)?,
+        output_limits: output_limits(wire.output_limits.unwrap_or_default(), limits.output)?,
         origin: wire.origin,
     };
     options
@@ -189,7 +202,7 @@ pub(super) fn execution(
             Place::Session(session_id("options.session_id", &id)?)
         }
         Some(v1::execution_options::Place::OneShot(session)) => Place::OneShot(Box::new(
-            session_options("options.one_shot.", Some(session))?,
+            session_options("options.one_shot.", Some(session), limits)?,
         )),
         None => {
             return Err(FieldError::new(
@@ -280,6 +293,16 @@ pub(super) fn next_page_token(last: Option<SessionId>) -> String {
 mod tests {
     use super::*;
 
+    const LIMITS: Limits = Limits {
+        output: OutputLimits {
+            stdout: Bytes::mib(10),
+            stderr: Bytes::mib(10),
+            result: Bytes::mib(32),
+        },
+        message: Bytes::mib(64),
+        traffic: Bytes::gib(1),
+    };
+
     fn request() -> v1::ExecutionOptions {
         v1::ExecutionOptions {
             place: Some(v1::execution_options::Place::SessionId(
@@ -293,9 +316,7 @@ mod tests {
     fn refused(change: impl FnOnce(&mut v1::ExecutionOptions)) -> String {
         let mut wire = request();
         change(&mut wire);
-        execution(Some(wire), OutputLimits::default())
-            .unwrap_err()
-            .field
+        execution(Some(wire), LIMITS).unwrap_err().field
     }
 
     fn wire_duration(seconds: i64, nanos: i32) -> Option<prost_types::Duration> {
@@ -304,10 +325,7 @@ mod tests {
 
     #[test]
     fn every_bad_field_of_an_execution_is_named() {
-        assert_eq!(
-            execution(None, OutputLimits::default()).unwrap_err().field,
-            "options"
-        );
+        assert_eq!(execution(None, LIMITS).unwrap_err().field, "options");
         assert_eq!(refused(|o| o.place = None), "options.session_id");
         assert_eq!(
             refused(|o| o.place = Some(v1::execution_options::Place::SessionId("tab-1".into()))),
@@ -371,7 +389,7 @@ mod tests {
 
     #[test]
     fn what_is_not_said_has_its_default() {
-        let (place, options) = execution(Some(request()), OutputLimits::default()).unwrap();
+        let (place, options) = execution(Some(request()), LIMITS).unwrap();
         assert!(matches!(place, Place::Session(_)));
         assert_eq!(options, ExecutionOptions::new(Language::Node, "1"));
     }
@@ -389,7 +407,7 @@ mod tests {
             result_bytes: 3,
         });
         wire.origin = "test".into();
-        let (_, options) = execution(Some(wire), OutputLimits::default()).unwrap();
+        let (_, options) = execution(Some(wire), LIMITS).unwrap();
         let mut expected = ExecutionOptions::new(Language::Bash, "1");
         expected.timeout = Duration::from_millis(1500);
         expected.fresh = true;
@@ -408,7 +426,9 @@ mod tests {
         let bad = |change: fn(&mut v1::SessionOptions)| {
             let mut wire = v1::SessionOptions::default();
             change(&mut wire);
-            session_options("options.", Some(wire)).unwrap_err().field
+            session_options("options.", Some(wire), LIMITS)
+                .unwrap_err()
+                .field
         };
         assert_eq!(bad(|o| o.ttl = wire_duration(-5, 0)), "options.ttl");
         assert_eq!(
@@ -426,17 +446,17 @@ mod tests {
                 network: Some(network),
                 ..v1::SessionOptions::default()
             };
-            let error = session_options("options.", Some(session.clone())).unwrap_err();
+            let error = session_options("options.", Some(session.clone()), LIMITS).unwrap_err();
             let mut wire = request();
             wire.place = Some(v1::execution_options::Place::OneShot(session));
-            let one_shot = execution(Some(wire), OutputLimits::default()).unwrap_err();
+            let one_shot = execution(Some(wire), LIMITS).unwrap_err();
             let path = error.field.strip_prefix("options.").unwrap();
             assert_eq!(one_shot.field, format!("options.one_shot.{path}"));
             assert_eq!(one_shot.message, error.message);
             (path.to_owned(), error.message)
         };
         let texts = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let cases: [(fn(&mut v1::NetworkOptions), &str, &str); 8] = [
+        let cases: [(fn(&mut v1::NetworkOptions), &str, &str); 9] = [
             (
                 |n| n.allow = vec!["a.test".into(), "10.0.0.5/8".into()],
                 "network.allow[1]",
@@ -480,6 +500,11 @@ mod tests {
                 "has more than 256 rules",
             ),
             (
+                |n| n.max_bytes = (1 << 30) + 1,
+                "network.max_bytes",
+                "is 1073741825, more than this daemon's limit of 1 GiB",
+            ),
+            (
                 |n| n.proxy = Some(v1::Proxy::default()),
                 "network.proxy",
                 r#"is "", must be http://host:port or socks5://host:port"#,
@@ -501,7 +526,9 @@ mod tests {
         };
         let rule = |text: &str| text.parse::<Rule>().unwrap();
         assert_eq!(
-            session_options("options.", Some(session)).unwrap().network,
+            session_options("options.", Some(session), LIMITS)
+                .unwrap()
+                .network,
             NetworkOptions {
                 allow: vec![rule("example.com"), rule("10.0.0.0/8:8443")],
                 deny: vec![rule("*:25")],

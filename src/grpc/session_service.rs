@@ -8,18 +8,19 @@ use tonic::{Request, Response, Status};
 
 use super::call::{Deadline, answer};
 use super::v1::session_service_server::SessionService;
-use super::{field, v1, view};
+use super::{Limits, field, v1, view};
 use crate::session::{Registry, SessionEvent};
 
 /// The service over a registry.
 #[derive(Clone, Debug)]
 pub(super) struct Sessions {
     registry: Registry,
+    limits: Limits,
 }
 
 impl Sessions {
-    pub(super) fn new(registry: Registry) -> Self {
-        Self { registry }
+    pub(super) fn new(registry: Registry, limits: Limits) -> Self {
+        Self { registry, limits }
     }
 }
 
@@ -33,7 +34,7 @@ impl SessionService for Sessions {
     ) -> Result<Response<v1::CreateSessionResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
         answer("CreateSession", &metadata, async {
-            let options = field::session_options("options.", request.options)?;
+            let options = field::session_options("options.", request.options, self.limits)?;
             let key = field::idempotency_key(request.idempotency_key)?;
             let view = self.registry.create(options, key).await?;
             Ok(v1::CreateSessionResponse {

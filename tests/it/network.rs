@@ -330,6 +330,13 @@ async fn what_cannot_be_meant_is_refused_by_its_path() {
             "network.offline",
         ),
         (proxy("ftp://proxy.test"), "network.proxy"),
+        (
+            NetworkOptions {
+                max_bytes: (10 << 30) + 1,
+                ..NetworkOptions::default()
+            },
+            "network.max_bytes",
+        ),
     ] {
         let status = client.create(with(network.clone(), "")).await.unwrap_err();
         assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");

@@ -15,6 +15,7 @@ fn daemon(allow: &[&str], deny: &[&str], host_loopback: &[&str]) -> Arc<Policy> 
         allow: rules(allow),
         deny: rules(deny),
         host_loopback: host_loopback.iter().map(ToString::to_string).collect(),
+        ..Config::default()
     };
     Arc::new(Policy::new(&config).unwrap())
 }
@@ -337,6 +338,7 @@ proptest! {
             host_loopback: vec!["3000".to_owned()],
             allow: rules(&["10.0.0.0/8", "*:3000"]),
             deny: as_rules(&daemon_deny),
+            ..Config::default()
         };
         let daemon = Arc::new(Policy::new(&config).unwrap());
         let options = NetworkOptions {
