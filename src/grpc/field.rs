@@ -439,7 +439,8 @@ mod tests {
 
     #[test]
     fn network_options_are_named_by_their_path() {
-        let refused = |change: fn(&mut v1::NetworkOptions)| {
+        type Change = fn(&mut v1::NetworkOptions);
+        let refused = |change: Change| {
             let mut network = v1::NetworkOptions::default();
             change(&mut network);
             let session = v1::SessionOptions {
@@ -456,7 +457,7 @@ mod tests {
             (path.to_owned(), error.message)
         };
         let texts = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let cases: [(fn(&mut v1::NetworkOptions), &str, &str); 9] = [
+        let cases: [(Change, &str, &str); 9] = [
             (
                 |n| n.allow = vec!["a.test".into(), "10.0.0.5/8".into()],
                 "network.allow[1]",

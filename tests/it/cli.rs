@@ -75,6 +75,45 @@ fn exec_tells_a_timeout_by_124_and_its_own_failure_by_125() {
 }
 
 #[test]
+fn exec_narrows_the_network_of_its_own_session_only() {
+    let about = site().url("/about.html");
+    let code = "page.url()";
+    let open = remote(&["exec", "--allow", "localhost", "--url", &about, "-e", code]);
+    assert_eq!(seen(&open), (Some(0), format!("{about}\n"), String::new()));
+    for (flags, rule) in [
+        (&["--offline"][..], "offline"),
+        (&["--allow", "a.test"], "session allow"),
+        (&["--deny", "localhost:*"], "session deny localhost:*"),
+    ] {
+        let output = remote(&[&["exec", "--url", &about, "-e", code], flags].concat());
+        let (_, _, stderr) = seen(&output);
+        assert!(
+            stderr.contains(&format!("refused by rule \"{rule}\"")),
+            "{stderr}"
+        );
+
+        let create = remote(&[&["session", "create", "--json", "--url", &about], flags].concat());
+        let session = json_of(&create);
+        let error = session["startError"].as_str().unwrap_or_default();
+        assert!(
+            error.contains(&format!("refused by rule \"{rule}\"")),
+            "{session}"
+        );
+        remote(&["session", "stop", session["id"].as_str().unwrap()]);
+
+        let output = remote(&[&["exec", "-s", "id", "-e", "1"], flags].concat());
+        assert_eq!(output.status.code(), Some(2), "{:?}", seen(&output));
+    }
+    let output = remote(&["exec", "--allow", "10.0.0.1/8", "-e", "1"]);
+    let (code, _, stderr) = seen(&output);
+    assert_eq!(code, Some(125));
+    assert!(
+        stderr.contains("options.one_shot.network.allow[0]"),
+        "{stderr}"
+    );
+}
+
+#[test]
 fn exec_reads_a_file_and_stdin() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("code.js");
