@@ -208,7 +208,7 @@ impl Config {
         if self.session.max_sessions == 0 {
             return invalid("session.max_sessions", "must be at least 1".to_owned());
         }
-        egress::Policy::new(&self.egress)?;
+        egress::Policy::new(&self.egress)?.reserve(&runner::OWN_PORTS)?;
         self.validate_uids()
     }
 

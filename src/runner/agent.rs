@@ -14,13 +14,11 @@ use crate::sandbox::{self, Control, Network, Sandbox, SandboxSpec};
 
 use super::context::ContextEnv;
 use super::output::Pipe;
-use super::{Error, language};
+use super::{Error, STREAM_PORT, language};
 
 /// Where the service's socket is, in the sandboxes that see it.
 pub(super) const SOCKET_DIR: &str = "/run/agent-browser";
 
-/// Where it serves its own screen stream, inside the runners' network only; it cannot be turned off.
-const STREAM_PORT: &str = "9223";
 /// What the service leaves in its directory.
 const SERVICE_FILES: [&str; 7] = [
     "default.sock",
@@ -102,6 +100,7 @@ impl AgentService {
 
 async fn start(env: &ContextEnv, token: &str) -> Result<Running, Error> {
     let cdp_url = language::cdp_url(token);
+    let stream_port = STREAM_PORT.to_string();
     let variables = [
         ("HOME", "/home/agent"),
         ("LANG", "C.UTF-8"),
@@ -112,7 +111,7 @@ async fn start(env: &ContextEnv, token: &str) -> Result<Running, Error> {
         ("AGENT_BROWSER_CDP", &cdp_url),
         // Between executions it stays on its page; bash moves it to the active one.
         ("AGENT_BROWSER_PIN_TAB", "1"),
-        ("AGENT_BROWSER_STREAM_PORT", STREAM_PORT),
+        ("AGENT_BROWSER_STREAM_PORT", &stream_port),
         ("AGENT_BROWSER_NO_VERSION_CHECK", "1"),
         ("AGENT_BROWSER_SCREENSHOT_DIR", "/tmp"),
         // Zero: it lives as long as the session.
