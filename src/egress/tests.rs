@@ -5,5 +5,6 @@ mod bounds;
 mod clients;
 mod http;
 mod lookup;
+mod own_loopback;
 mod support;
 mod tunnel;
