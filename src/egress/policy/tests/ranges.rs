@@ -6,8 +6,8 @@ use super::*;
 
 #[test]
 fn every_range_is_refused_in_every_spelling() {
-    // The port of all of them, so that what means localhost is seen to.
-    let policy = policy(&[], &[], &[]).reserve(&[80]).unwrap();
+    // The ports of all of them, so that what means localhost is seen to.
+    let policy = policy(&[], &[], &[]).reserve(&[80, 443]).unwrap();
     for (range, authorities) in [
         (
             "this-network 0.0.0.0/8",
