@@ -28,6 +28,7 @@ mod errors;
 mod layers;
 mod lifecycle;
 mod logs;
+mod loopback;
 mod node;
 mod outcomes;
 mod python;
