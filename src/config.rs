@@ -362,6 +362,17 @@ mod tests {
     }
 
     #[test]
+    fn a_port_that_sessions_need_themselves_cannot_be_the_hosts() {
+        let mut config = Config::default();
+        config.egress.host_loopback = vec!["8080".to_owned(), runner::CDP_PORT.to_string()];
+        let error = config.validate().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            r#"egress.host_loopback: entry "9222": names only ports that the daemon itself uses inside every session"#
+        );
+    }
+
+    #[test]
     fn an_open_port_needs_a_named_setting() {
         let open = "0.0.0.0:7370".parse().unwrap();
         assert_eq!(refused_key(|c| c.listen = open), "listen");

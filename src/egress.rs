@@ -11,7 +11,8 @@
 //! address, so what was checked is what is reached. `docs/egress.md` has the rules.
 //!
 //! It does not know sessions, browsers or sandboxes: the listener it is given may live in any
-//! network namespace, and whoever connects to it is taken for hostile.
+//! network namespace, and whoever connects to it is taken for hostile. What is behind a session's
+//! own `localhost` it is given too ([`OwnLoopback`]).
 
 mod address;
 mod answer;

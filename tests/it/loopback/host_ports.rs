@@ -116,5 +116,10 @@ async fn with_every_port_code_reaches_the_host_by_the_proxy_only() {
         .exec(Language::Bash, &format!("curl -sS {url}"))
         .await;
     assert_eq!(direct.exit_code, 7, "{}", direct.stderr);
+    let end = ".then(() => 'reached', () => 'refused')";
+    for ask in ["fetch", "page.request.get"] {
+        let code = format!("await {ask}('{url}'){end}");
+        assert_eq!(session.node(&code).await, "refused", "{ask}");
+    }
     session.stop().await;
 }

@@ -1,11 +1,15 @@
 //! Servers of the session's own code, reached by its page and its code.
 
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use pagebox::grpc::v1::{Language, NetworkOptions, SessionOptions};
 
 use super::{blank, by_proxy, daemon, nothing, until_up, visit};
 use crate::client::{Client, OpenSession};
+use crate::leaks::descendants;
+use crate::shared::binary;
 
 /// Names of this machine in a URL.
 const NAMES: [&str; 6] = [
@@ -211,6 +215,46 @@ async fn https_on_localhost_is_a_tunnel_to_the_own_server() {
         "net::ERR_TUNNEL_CONNECTION_FAILED"
     );
     session.stop().await;
+}
+
+#[tokio::test]
+async fn servers_end_with_their_session() {
+    let session = blank().await;
+    // Not to be found anywhere else.
+    let mark = "/tmp/served-until-the-session-ends";
+    session
+        .bash(&format!(
+            "mkdir {mark}; setsid python3 -m http.server 8000 --directory {mark} & {}",
+            until_up(8000)
+        ))
+        .await;
+    let runs = || {
+        descendants(daemon().pid()).iter().any(|process| {
+            let line = std::fs::read_to_string(format!("/proc/{}/cmdline", process.pid));
+            line.unwrap_or_default().contains(mark)
+        })
+    };
+    assert!(runs());
+    session.stop().await;
+    assert!(!runs());
+}
+
+#[test]
+fn the_example_serves_opens_and_clicks() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let program = binary().parent().expect("it lies in a directory");
+    let path = std::env::var("PATH").expect("a PATH");
+    let path = format!("{}:{path}", program.display());
+    let output = Command::new(root.join("examples/dev-server.sh"))
+        .arg(daemon().address().to_string())
+        .env("PATH", path)
+        .output()
+        .expect("the script starts");
+    assert!(output.status.success(), "{output:?}");
+    let told = String::from_utf8_lossy(&output.stdout);
+    let want = "== bash starts a server\n== node opens and clicks it\nOne boat\n\
+                == python edits it\nTwo boats\n";
+    assert_eq!(told, want);
 }
 
 #[tokio::test]
