@@ -208,7 +208,7 @@ impl Config {
         if self.session.max_sessions == 0 {
             return invalid("session.max_sessions", "must be at least 1".to_owned());
         }
-        egress::Policy::new(&self.egress)?;
+        egress::Policy::new(&self.egress)?.reserve(&runner::OWN_PORTS)?;
         self.validate_uids()
     }
 
@@ -358,6 +358,17 @@ mod tests {
         assert_eq!(
             error,
             r#"egress.allow: entry "127.0.0.1": loopback is opened by host_loopback = ["PORT"], not by allow"#
+        );
+    }
+
+    #[test]
+    fn a_port_that_sessions_need_themselves_cannot_be_the_hosts() {
+        let mut config = Config::default();
+        config.egress.host_loopback = vec!["8080".to_owned(), runner::CDP_PORT.to_string()];
+        let error = config.validate().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            r#"egress.host_loopback: entry "9222": names only ports that the daemon itself uses inside every session"#
         );
     }
 

@@ -11,7 +11,8 @@
 //! address, so what was checked is what is reached. `docs/egress.md` has the rules.
 //!
 //! It does not know sessions, browsers or sandboxes: the listener it is given may live in any
-//! network namespace, and whoever connects to it is taken for hostile.
+//! network namespace, and whoever connects to it is taken for hostile. What is behind a session's
+//! own `localhost` it is given too ([`OwnLoopback`]).
 
 mod address;
 mod answer;
@@ -21,6 +22,7 @@ mod host_addresses;
 mod options;
 mod policy;
 mod proxy;
+mod relay;
 mod rules;
 mod session_policy;
 mod target;
@@ -53,8 +55,9 @@ use uplink::Uplink;
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Ports of the host's own loopback that `http://localhost:PORT` in a page or code reaches:
-    /// `"8080"`, `"3000-3999"`, or `"*"` for all. None by default.
+    /// Ports of the host's own loopback that `http://localhost:PORT` in a page or code reaches,
+    /// instead of the session's own: `"8080"`, `"3000-3999"`, or `"*"` for all. None by default.
+    /// With more than 64 ports, code reaches them through the proxy only.
     pub host_loopback: Vec<String>,
     /// Opens what is closed by default: other ports, private networks.
     pub allow: Vec<Rule>,
@@ -127,7 +130,7 @@ pub enum Source {
 
 /// A session's own loopback, where its code may run servers.
 pub trait OwnLoopback: Send + Sync + std::fmt::Debug {
-    /// A connection to this port of it.
+    /// A connection to this port of it, IPv4 or IPv6; `ConnectionRefused` where nothing listens.
     fn connect(&self, port: u16) -> BoxFuture<'_, io::Result<TcpStream>>;
 }
 
@@ -186,6 +189,14 @@ pub async fn serve(
     cancel: CancellationToken,
 ) {
     proxy::run(listener, source, egress, cancel).await;
+}
+
+/// Leads connections to `listeners`, on ports of [`Policy::relayed_ports`] inside a session, to the
+/// same ports of the host's loopback, as far as the session may reach them.
+///
+/// At most 256 connections at a time. Ends as [`serve`] does.
+pub async fn relay(listeners: Vec<TcpListener>, egress: Arc<Egress>, cancel: CancellationToken) {
+    relay::run(listeners, egress, cancel).await;
 }
 
 /// What is wrong with a config.

@@ -25,6 +25,11 @@ use crate::sandbox;
 pub const CDP_PORT: u16 = 9222;
 /// Port of the egress proxy inside both network namespaces.
 pub const PROXY_PORT: u16 = 3128;
+/// Port of agent-browser's own screen stream inside the runners' network namespace; it cannot be
+/// turned off.
+pub const STREAM_PORT: u16 = 9223;
+/// Every port inside the runners' network namespace that is not the session's code's.
+pub const OWN_PORTS: [u16; 3] = [CDP_PORT, PROXY_PORT, STREAM_PORT];
 
 /// Config section `[runner]`: limits on each runner sandbox.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]

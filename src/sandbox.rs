@@ -39,8 +39,8 @@ pub use image::Image;
 pub use process::{SpawnerProcess, drop_privileges, start_spawner};
 pub use spawner::{is_spawner, spawner_main};
 pub use spec::{
-    Control, Exit, ExitStatus, GroupLimits, HostReport, Network, Probe, ProbeState, SandboxLimits,
-    SandboxSpec, SpaceSpec, SpawnerConfig, Usage, Weakening,
+    Control, Exit, ExitStatus, GroupLimits, HostReport, IpFamily, Network, Probe, ProbeState,
+    SandboxLimits, SandboxSpec, SpaceSpec, SpawnerConfig, Usage, Weakening,
 };
 
 #[cfg(test)]

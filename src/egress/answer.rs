@@ -37,6 +37,13 @@ pub(super) enum Failure {
         host: String,
         source: std::io::Error,
     },
+    /// No server of the session's own code is there.
+    #[error(
+        "nothing listens on port {port} of the session's own localhost; servers started by earlier \
+         executions live as long as their context; a port of this host is reached by its entry in \
+         host_loopback"
+    )]
+    NothingListens { port: u16 },
     /// It took too long to connect.
     #[error("connecting to {host} took too long")]
     ConnectTimeout { host: String },
@@ -55,6 +62,7 @@ impl Failure {
             Self::Refused { .. } => StatusCode::FORBIDDEN,
             Self::Unresolved { .. }
             | Self::Unreachable { .. }
+            | Self::NothingListens { .. }
             | Self::Upstream { .. }
             | Self::UnaskedUpgrade { .. } => StatusCode::BAD_GATEWAY,
             Self::ConnectTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,

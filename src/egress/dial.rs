@@ -23,7 +23,14 @@ const MAX_TRIES: usize = 8;
 
 /// Connects to `target` if the policy allows it. The address is the one connected to.
 pub(super) async fn dial(egress: &Egress, target: &Target) -> Result<(TcpStream, IpAddr), Failure> {
-    let addresses = allowed_addresses(egress, target).await?;
+    let route = egress.policy.check_target(target);
+    let route = route.map_err(|refusal| refused(target, refusal))?;
+    let addresses = match route {
+        Route::OwnLoopback => return dial_own_loopback(egress, target).await,
+        // A development server may listen on either.
+        Route::HostLoopback => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+        Route::Outside => outside_addresses(egress, target).await?,
+    };
     let sockets = addresses
         .into_iter()
         .take(MAX_TRIES)
@@ -44,6 +51,27 @@ pub(super) async fn dial(egress: &Egress, target: &Target) -> Result<(TcpStream,
     }
 }
 
+async fn dial_own_loopback(
+    egress: &Egress,
+    target: &Target,
+) -> Result<(TcpStream, IpAddr), Failure> {
+    let connecting = egress.own_loopback.connect(target.port);
+    let Ok(connected) = timeout(egress.limits.connect, connecting).await else {
+        return Err(Failure::ConnectTimeout {
+            host: target.to_string(),
+        });
+    };
+    let usable = connected.and_then(|stream| {
+        stream.set_nodelay(true)?;
+        let address = stream.peer_addr()?.ip();
+        Ok((stream, address))
+    });
+    usable.map_err(|source| match source.kind() {
+        io::ErrorKind::ConnectionRefused => Failure::NothingListens { port: target.port },
+        _ => unreachable_host(target, source),
+    })
+}
+
 fn unreachable_host(target: &Target, source: io::Error) -> Failure {
     Failure::Unreachable {
         host: target.to_string(),
@@ -61,22 +89,16 @@ pub(super) fn check_again(
         .policy
         .check_target(target)
         .and_then(|route| match route {
-            Route::HostLoopback => Ok(()),
+            Route::HostLoopback | Route::OwnLoopback => Ok(()),
             Route::Outside => egress.policy.check_addresses(target, &[address]),
         });
     checked.map_err(|refusal| refused(target, refusal))
 }
 
-async fn allowed_addresses(egress: &Egress, target: &Target) -> Result<Vec<IpAddr>, Failure> {
-    let refused = |refusal| refused(target, refusal);
-    let route = egress.policy.check_target(target).map_err(refused)?;
-    let addresses = match (route, &target.host) {
-        // A development server may listen on either.
-        (Route::HostLoopback, _) => {
-            return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
-        }
-        (Route::Outside, Host::Address(address)) => vec![*address],
-        (Route::Outside, Host::Name(name)) => {
+async fn outside_addresses(egress: &Egress, target: &Target) -> Result<Vec<IpAddr>, Failure> {
+    let addresses = match &target.host {
+        Host::Address(address) => vec![*address],
+        Host::Name(name) => {
             let lookup = timeout(egress.limits.connect, egress.uplink.resolve(name));
             let answer = lookup.await.unwrap_or(Err(LookupError::TimedOut));
             let answer = answer.and_then(|addresses| match addresses.is_empty() {
@@ -92,7 +114,7 @@ async fn allowed_addresses(egress: &Egress, target: &Target) -> Result<Vec<IpAdd
     egress
         .policy
         .check_addresses(target, &addresses)
-        .map_err(refused)?;
+        .map_err(|refusal| refused(target, refusal))?;
     Ok(addresses)
 }
 

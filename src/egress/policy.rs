@@ -20,6 +20,8 @@ use super::{Config, Error};
 
 /// Open on public hosts without any rule: http and https.
 const DEFAULT_PORTS: [u16; 2] = [80, 443];
+/// Ports of the host's loopback that each session gets a listener for.
+const MAX_RELAYED_PORTS: usize = 64;
 
 /// The rules of one daemon.
 #[derive(Debug)]
@@ -28,6 +30,7 @@ pub struct Policy {
     deny: Vec<Rule>,
     host_loopback: Vec<Ports>,
     protected: BTreeSet<u16>,
+    reserved: BTreeSet<u16>,
     host_addresses: HostAddresses,
 }
 
@@ -38,6 +41,8 @@ pub(super) enum Route {
     Outside,
     /// To the same port of the host's own loopback.
     HostLoopback,
+    /// To the same port of the session's own loopback. No rule of the session applies to it.
+    OwnLoopback,
 }
 
 /// Why a request is refused. `Display` gives the rule's name, as in the header of the answer.
@@ -52,9 +57,7 @@ pub enum Refusal {
     Range(String),
     /// An address is one of the host's own.
     HostAddress,
-    /// Loopback, and `host_loopback` does not have this port.
-    Loopback,
-    /// One of the daemon's own ports on this host.
+    /// One of the daemon's own ports, on this host or inside the session.
     ProtectedPort,
     /// The host's own addresses could not be read, so nothing can be told from them.
     HostAddressesUnknown,
@@ -73,7 +76,6 @@ impl fmt::Display for Refusal {
             Self::Port(port) => write!(f, "port {port}"),
             Self::Range(range) => f.write_str(range),
             Self::HostAddress => f.write_str("host-address"),
-            Self::Loopback => f.write_str("loopback"),
             Self::ProtectedPort => f.write_str("protected-port"),
             Self::HostAddressesUnknown => f.write_str("host-addresses-unknown"),
             Self::SessionDenied(rule) => write!(f, "session deny {rule}"),
@@ -108,6 +110,7 @@ impl Policy {
             deny: config.deny.clone(),
             host_loopback: host_loopback.collect::<Result<_, _>>()?,
             protected: BTreeSet::new(),
+            reserved: BTreeSet::new(),
             host_addresses: HostAddresses::default(),
         })
     }
@@ -119,14 +122,60 @@ impl Policy {
         self
     }
 
+    /// Keeps ports of `localhost` closed whatever the rules say: those that inside a session the
+    /// daemon itself serves.
+    ///
+    /// # Errors
+    /// An entry of `host_loopback` that names only such ports.
+    pub fn reserve(mut self, ports: &[u16]) -> Result<Self, Error> {
+        self.reserved.extend(ports);
+        let is_reserved = |port| self.reserved.contains(&port);
+        let all_reserved = |entry: &&Ports| match **entry {
+            Ports::Between(first, last) => (first..=last).all(is_reserved),
+            Ports::All | Ports::Unsaid => false,
+        };
+        match self.host_loopback.iter().find(all_reserved) {
+            None => Ok(self),
+            Some(entry) => Err(Error::Entry {
+                list: "host_loopback",
+                entry: entry.to_string(),
+                source: RuleError::Reserved,
+            }),
+        }
+    }
+
+    /// The ports of the host's loopback that sessions reach, where there are few enough for a
+    /// listener each: at most 64. None where `host_loopback` names more.
+    #[must_use]
+    pub fn relayed_ports(&self) -> Vec<u16> {
+        let mut ports = BTreeSet::new();
+        for entry in &self.host_loopback {
+            match *entry {
+                Ports::Between(first, last) if usize::from(last - first) < MAX_RELAYED_PORTS => {
+                    ports.extend(first..=last);
+                }
+                _ => return Vec::new(),
+            }
+        }
+        if ports.len() > MAX_RELAYED_PORTS {
+            return Vec::new();
+        }
+        let leads_to_host =
+            |port: &u16| self.check_target(&Target::localhost(*port)) == Ok(Route::HostLoopback);
+        ports.into_iter().filter(leads_to_host).collect()
+    }
+
     /// The first step: by host and port as they were asked for.
     pub(super) fn check_target(&self, target: &Target) -> Result<Route, Refusal> {
         let Target { host, port } = target;
+        if host.is_localhost() && !self.is_on_host(*port)? {
+            return Ok(Route::OwnLoopback);
+        }
         if let Some(rule) = self.deny.iter().find(|rule| rule.names(target)) {
             return Err(Refusal::Denied(rule.clone()));
         }
         if host.is_localhost() {
-            return self.check_loopback(*port);
+            return self.check_host_loopback(*port);
         }
         let opened_by_some_rule = self.allow.iter().any(|rule| {
             opens_port(rule, *port)
@@ -142,7 +191,16 @@ impl Policy {
         }
     }
 
-    fn check_loopback(&self, port: u16) -> Result<Route, Refusal> {
+    /// Whether `localhost` means the host on this port, or else the session.
+    fn is_on_host(&self, port: u16) -> Result<bool, Refusal> {
+        if self.reserved.contains(&port) {
+            return Err(Refusal::ProtectedPort);
+        }
+        let has_port = |ports: &Ports| ports.contains(port) == Some(true);
+        Ok(self.host_loopback.iter().any(has_port))
+    }
+
+    fn check_host_loopback(&self, port: u16) -> Result<Route, Refusal> {
         for address in [
             IpAddr::V4(Ipv4Addr::LOCALHOST),
             IpAddr::V6(Ipv6Addr::LOCALHOST),
@@ -154,12 +212,7 @@ impl Policy {
         if self.protected.contains(&port) {
             return Err(Refusal::ProtectedPort);
         }
-        let is_open = |ports: &Ports| ports.contains(port) == Some(true);
-        self.host_loopback
-            .iter()
-            .any(is_open)
-            .then_some(Route::HostLoopback)
-            .ok_or(Refusal::Loopback)
+        Ok(Route::HostLoopback)
     }
 
     /// The second step: by every address of the host. Passes only if all do.

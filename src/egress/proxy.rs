@@ -4,8 +4,10 @@
 //! dropping the task ends all of it, which is how cancellation, silence and a vanished client work.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 use tracing::Instrument as _;
 
@@ -41,17 +43,30 @@ pub(super) async fn run(
     egress: Arc<Egress>,
     cancel: CancellationToken,
 ) {
+    let limit = egress.limits.connections;
+    let serve = |stream| serve_client(stream, source, Arc::clone(&egress));
+    serve_each(&[listener], limit, serve, cancel).await;
+}
+
+/// Serves every connection of `listeners` in a task of its own, `limit` at once, until `cancel`.
+pub(super) async fn serve_each<F>(
+    listeners: &[TcpListener],
+    limit: usize,
+    serve: impl Fn(TcpStream) -> F,
+    cancel: CancellationToken,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
     let mut clients = JoinSet::new();
     loop {
-        let has_room = clients.len() < egress.limits.connections;
+        let has_room = clients.len() < limit;
         tokio::select! {
             biased;
             () = cancel.cancelled() => break,
             Some(ended) = clients.join_next(), if !clients.is_empty() => report_panic(ended),
-            accepted = listener.accept(), if has_room => match accepted {
-                Ok((stream, _)) => {
-                    clients
-                        .spawn(serve_client(stream, source, Arc::clone(&egress)).in_current_span());
+            accepted = accept(listeners), if has_room => match accepted {
+                Ok(stream) => {
+                    clients.spawn(serve(stream).in_current_span());
                 }
                 Err(error) => {
                     tracing::warn!(%error, "egress proxy could not accept a connection");
@@ -61,6 +76,20 @@ pub(super) async fn run(
         }
     }
     clients.shutdown().await;
+}
+
+/// The next connection of any of them; waits for ever when there are none.
+async fn accept(listeners: &[TcpListener]) -> io::Result<TcpStream> {
+    poll_fn(|context| {
+        let accepted = listeners
+            .iter()
+            .map(|listener| listener.poll_accept(context))
+            .find(Poll::is_ready);
+        accepted.map_or(Poll::Pending, |accepted| {
+            accepted.map_ok(|(stream, _)| stream)
+        })
+    })
+    .await
 }
 
 fn report_panic(ended: Result<(), JoinError>) {
@@ -199,7 +228,8 @@ impl Tunnel {
     }
 }
 
-async fn copy(
+/// Copies both ways until both ends have closed.
+pub(super) async fn copy(
     mut client: impl AsyncRead + AsyncWrite + Unpin,
     mut host: impl AsyncRead + AsyncWrite + Unpin,
 ) -> io::Result<()> {

@@ -86,6 +86,9 @@ pub enum RuleError {
     /// Allows loopback.
     #[error("loopback is opened by host_loopback = [\"PORT\"], not by allow")]
     Loopback,
+    /// Sends to the host what stays closed.
+    #[error("names only ports that the daemon itself uses inside every session")]
+    Reserved,
 }
 
 impl Ports {
@@ -254,9 +257,18 @@ impl fmt::Display for Rule {
         }
         match self.ports {
             Ports::Unsaid => Ok(()),
-            Ports::All => f.write_str(":*"),
-            Ports::Between(first, last) if first == last => write!(f, ":{first}"),
-            Ports::Between(first, last) => write!(f, ":{first}-{last}"),
+            ports => write!(f, ":{ports}"),
+        }
+    }
+}
+
+impl fmt::Display for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unsaid => Ok(()),
+            Self::All => f.write_str("*"),
+            Self::Between(first, last) if first == last => write!(f, "{first}"),
+            Self::Between(first, last) => write!(f, "{first}-{last}"),
         }
     }
 }

@@ -32,6 +32,9 @@ impl SessionPolicy {
     /// The first step: by host and port as they were asked for.
     pub(super) fn check_target(&self, target: &Target) -> Result<Route, Refusal> {
         let route = self.daemon.check_target(target)?;
+        if route == Route::OwnLoopback {
+            return Ok(route);
+        }
         if self.options.offline {
             return Err(Refusal::Offline);
         }
@@ -39,20 +42,19 @@ impl SessionPolicy {
             return Err(Refusal::SessionDenied(rule.clone()));
         }
         let allow = &self.options.allow;
-        let may_pass = match route {
-            Route::HostLoopback => {
-                if let Some(rule) = self.denies(&HOST_LOOPBACK, target.port) {
-                    return Err(Refusal::SessionDenied(rule.clone()));
-                }
-                HOST_LOOPBACK
-                    .iter()
-                    .any(|&address| covers(allow, address, target.port))
+        let may_pass = if route == Route::HostLoopback {
+            if let Some(rule) = self.denies(&HOST_LOOPBACK, target.port) {
+                return Err(Refusal::SessionDenied(rule.clone()));
             }
+            HOST_LOOPBACK
+                .iter()
+                .any(|&address| covers(allow, address, target.port))
+        } else {
             // Its addresses decide. Without a rule about addresses there is no need to know them.
-            Route::Outside => find(allow, |rule| {
+            find(allow, |rule| {
                 rule.pattern.is_net() && rule.is_about_port(target.port)
             })
-            .is_some(),
+            .is_some()
         };
         if may_pass || self.allows_by_name(target) {
             Ok(route)

@@ -77,6 +77,14 @@ pub(super) struct Target {
 }
 
 impl Target {
+    /// The host's or the session's own loopback, as policy decides.
+    pub(super) fn localhost(port: u16) -> Self {
+        Self {
+            host: Host::Name("localhost".to_owned()),
+            port,
+        }
+    }
+
     /// Reads the authority of a request line. Without `default_port` the port must be there.
     pub(super) fn parse(authority: &str, default_port: Option<u16>) -> Result<Self, BadTarget> {
         if authority.contains('@') {

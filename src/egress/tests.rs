@@ -5,6 +5,7 @@ mod bounds;
 mod clients;
 mod http;
 mod lookup;
+mod own_loopback;
 mod session;
 mod support;
 mod tunnel;

@@ -3,10 +3,12 @@
 //! Its socket lies in a directory that only this sandbox and bash see. After its start it can run
 //! no other program (`sandbox-images/agent.toml`).
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
@@ -14,13 +16,11 @@ use crate::sandbox::{self, Control, Network, Sandbox, SandboxSpec};
 
 use super::context::ContextEnv;
 use super::output::Pipe;
-use super::{Error, language};
+use super::{Error, STREAM_PORT, language};
 
 /// Where the service's socket is, in the sandboxes that see it.
 pub(super) const SOCKET_DIR: &str = "/run/agent-browser";
 
-/// Where it serves its own screen stream, inside the runners' network only; it cannot be turned off.
-const STREAM_PORT: &str = "9223";
 /// What the service leaves in its directory.
 const SERVICE_FILES: [&str; 7] = [
     "default.sock",
@@ -31,6 +31,8 @@ const SERVICE_FILES: [&str; 7] = [
     "default.target",
     "default.config",
 ];
+/// More than a port number has.
+const MAX_PORT_DIGITS: u64 = 16;
 const SETTINGS: &str = r#"{"action_policy":null,"confirm_actions":null,"debug":false,"default_timeout":null,"idle_timeout":null,"no_auto_dialog":false}"#;
 
 /// The native program; it needs no Node.
@@ -58,7 +60,7 @@ impl Default for AgentService {
 struct Running {
     sandbox: Sandbox,
     /// Empties its output until dropped.
-    output: tokio::task::JoinHandle<()>,
+    _output: AbortOnDropHandle<()>,
 }
 
 impl AgentService {
@@ -79,7 +81,6 @@ impl AgentService {
             }
             debug!("agent-browser's service ended; starting it again");
             env.hub.forget_token(&self.token);
-            service.output.abort();
         }
         *running = None;
         *running = Some(start(env, &self.token).await?);
@@ -95,13 +96,13 @@ impl AgentService {
         if let Some(service) = self.running.lock().await.take() {
             service.sandbox.kill();
             service.sandbox.wait().await;
-            service.output.abort();
         }
     }
 }
 
 async fn start(env: &ContextEnv, token: &str) -> Result<Running, Error> {
     let cdp_url = language::cdp_url(token);
+    let stream_port = STREAM_PORT.to_string();
     let variables = [
         ("HOME", "/home/agent"),
         ("LANG", "C.UTF-8"),
@@ -112,7 +113,7 @@ async fn start(env: &ContextEnv, token: &str) -> Result<Running, Error> {
         ("AGENT_BROWSER_CDP", &cdp_url),
         // Between executions it stays on its page; bash moves it to the active one.
         ("AGENT_BROWSER_PIN_TAB", "1"),
-        ("AGENT_BROWSER_STREAM_PORT", STREAM_PORT),
+        ("AGENT_BROWSER_STREAM_PORT", &stream_port),
         ("AGENT_BROWSER_NO_VERSION_CHECK", "1"),
         ("AGENT_BROWSER_SCREENSHOT_DIR", "/tmp"),
         // Zero: it lives as long as the session.
@@ -144,9 +145,12 @@ async fn start(env: &ContextEnv, token: &str) -> Result<Running, Error> {
             }
         }
     });
-    let running = Running { sandbox, output };
+    let running = Running {
+        sandbox,
+        _output: AbortOnDropHandle::new(output),
+    };
     match tokio::time::timeout(env.config.start_timeout, listening(env, &running)).await {
-        Ok(Ok(())) => Ok(running),
+        Ok(Ok(())) => check_stream_port(env).await.map(|()| running),
         Ok(Err(error)) => Err(error),
         Err(_) => Err(Error::Slow(env.config.start_timeout)),
     }
@@ -168,15 +172,12 @@ async fn prepare_socket_dir(env: &ContextEnv) -> Result<(), Error> {
     Ok(())
 }
 
-/// Returns when the service's socket is there.
+/// Returns when the service's socket is there, and its word on its stream.
 async fn listening(env: &ContextEnv, running: &Running) -> Result<(), Error> {
     const STEP: Duration = Duration::from_millis(2);
-    let socket = file("default.sock");
     loop {
-        // What is there but no regular file is refused with another error than what is not there.
-        match env.space.scratch().open(&socket).await {
-            Err(error) if is_missing(&error) => {}
-            _ => return Ok(()),
+        if is_there(env, "default.sock").await && is_there(env, "default.stream").await {
+            return Ok(());
         }
         tokio::select! {
             () = tokio::time::sleep(STEP) => {}
@@ -188,6 +189,28 @@ async fn listening(env: &ContextEnv, running: &Running) -> Result<(), Error> {
             }
         }
     }
+}
+
+async fn is_there(env: &ContextEnv, name: &str) -> bool {
+    // What is there but no regular file is refused with another error than what is not there.
+    match env.space.scratch().open(&file(name)).await {
+        Err(error) => !is_missing(&error),
+        Ok(_) => true,
+    }
+}
+
+/// A service that finds its port taken takes any other, which pages could reach: its stream obeys
+/// whoever connects.
+async fn check_stream_port(env: &ContextEnv) -> Result<(), Error> {
+    let mut port = String::new();
+    let file = env.space.scratch().open(&file("default.stream")).await?;
+    file.take(MAX_PORT_DIGITS).read_to_string(&mut port)?;
+    if port == STREAM_PORT.to_string() {
+        return Ok(());
+    }
+    Err(Error::Reported(format!(
+        "its port {STREAM_PORT} is taken by code of the session: end that code, and run bash again"
+    )))
 }
 
 fn file(name: &str) -> PathBuf {

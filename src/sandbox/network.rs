@@ -12,6 +12,7 @@ use nix::sys::socket::{
 };
 
 use super::error::StepError;
+use super::spec::IpFamily;
 use super::sys;
 
 /// Connections a listener holds before the daemon accepts them.
@@ -35,7 +36,7 @@ impl Netns {
     /// Moves this process into a new namespace with `lo` up.
     pub(super) fn enter_new() -> Result<Self, StepError> {
         unshare(CloneFlags::CLONE_NEWNET).map_err(failed("unshare"))?;
-        sys::loopback_up(tcp_socket()?).map_err(failed("lo up"))?;
+        sys::loopback_up(tcp_socket(IpFamily::V4)?).map_err(failed("lo up"))?;
         Self::current()
     }
 
@@ -46,15 +47,19 @@ impl Netns {
 }
 
 /// A TCP socket of the current namespace, not connected, non-blocking.
-pub(super) fn tcp_socket() -> Result<OwnedFd, StepError> {
+pub(super) fn tcp_socket(family: IpFamily) -> Result<OwnedFd, StepError> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    socket(AddressFamily::Inet, SockType::Stream, flags, None).map_err(failed("socket"))
+    let family = match family {
+        IpFamily::V4 => AddressFamily::Inet,
+        IpFamily::V6 => AddressFamily::Inet6,
+    };
+    socket(family, SockType::Stream, flags, None).map_err(failed("socket"))
 }
 
 /// A non-blocking listener on 127.0.0.1 of the current namespace.
 pub(super) fn listener(port: u16) -> Result<TcpListener, StepError> {
     let detail = format!("listen on 127.0.0.1:{port}");
-    let socket = tcp_socket()?;
+    let socket = tcp_socket(IpFamily::V4)?;
     let address = SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port));
     setsockopt(&socket, sockopt::ReuseAddr, &true)
         .and_then(|()| bind(socket.as_raw_fd(), &address))

@@ -19,7 +19,8 @@ const MAX_STRINGS: usize = 1024;
 const MIN_OPEN_FILES: u64 = 64;
 /// Enough for init, the program and one child.
 const MIN_PROCESSES: u32 = 4;
-const MAX_PORTS: usize = 8;
+/// The listeners of both namespaces fit one message.
+const MAX_PORTS: usize = 96;
 
 /// Everything about one sandbox that does not depend on the process that becomes it.
 pub(super) struct Plan {

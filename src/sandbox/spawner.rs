@@ -182,7 +182,7 @@ impl Spawner {
                 }
                 self.reply(id, Ok(Reply::Done), &[])
             }
-            Command::RunnerSocket(space) => match self.runner_socket(space) {
+            Command::RunnerSocket(space, family) => match self.runner_socket(space, family) {
                 Ok(socket) => self.reply(id, Ok(Reply::Fd), &[socket.as_fd()]),
                 Err(error) => self.reply(id, Err(error), &[]),
             },

@@ -13,13 +13,13 @@ use serde::{Deserialize, Serialize};
 use crate::id::{SandboxId, SpaceId};
 
 use super::error::StepError;
-use super::spec::{Exit, HostReport, SandboxSpec, SpaceSpec, SpawnerConfig};
+use super::spec::{Exit, HostReport, IpFamily, SandboxSpec, SpaceSpec, SpawnerConfig};
 use super::sys;
 
 /// Longest message: fits the default socket buffer of 208 KiB with room for overhead.
 pub(super) const MAX_MESSAGE: usize = 128 << 10;
 /// Most descriptors in one message; the kernel's own limit is 253.
-const MAX_FDS: usize = 64;
+const MAX_FDS: usize = 192;
 
 /// First message to the spawner; with it comes a memfd that holds the config as JSON.
 #[derive(Serialize, Deserialize)]
@@ -43,7 +43,7 @@ pub(super) enum Command {
     CloseSpace(SpaceId),
     Spawn(SpaceId, SandboxSpec),
     Kill(SandboxId),
-    RunnerSocket(SpaceId),
+    RunnerSocket(SpaceId, IpFamily),
     File(SpaceId, FileOperation),
     Shutdown,
 }

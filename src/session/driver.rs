@@ -83,6 +83,8 @@ async fn start(
     deps: &Deps,
 ) -> Result<Option<(EndReason, String)>, Error> {
     let config = &deps.configs.session;
+    let mut runner_ports = vec![CDP_PORT, PROXY_PORT];
+    runner_ports.extend(deps.policy.relayed_ports());
     let sandbox_error = |error| Error::Sandbox(Arc::new(error));
     let mut space = deps
         .sandboxes
@@ -94,28 +96,38 @@ async fn start(
                 processes: config.processes,
                 cpu_percent: config.cpu_percent,
             },
-            runner_ports: vec![CDP_PORT, PROXY_PORT],
+            runner_ports,
             browser_ports: vec![PROXY_PORT],
         })
         .await
         .map_err(sandbox_error)?;
+    // In the order of the ports above.
     let mut runner_listeners = std::mem::take(&mut space.runner_listeners).into_iter();
+    let cdp_listener = runner_listeners.next();
+    let code_proxy = runner_listeners
+        .next()
+        .map(|listener| (listener, Source::Code));
     let browser_listeners = std::mem::take(&mut space.browser_listeners).into_iter();
+    let browser_proxy = browser_listeners.map(|listener| (listener, Source::Browser));
     let space = Arc::clone(parts.space.insert(Arc::new(space)));
 
-    let cdp_listener = runner_listeners.next();
     let way_out = Arc::new(Egress::new(
         Arc::clone(&deps.policy),
         shared.options.network.clone(),
         Arc::new(Loopback::new(&space)),
     ));
-    let runner_listeners = runner_listeners.map(|listener| (listener, Source::Code));
-    let browser_listeners = browser_listeners.map(|listener| (listener, Source::Browser));
-    for (listener, source) in runner_listeners.chain(browser_listeners) {
+    for (listener, source) in browser_proxy.chain(code_proxy) {
         let listener = to_tokio(listener)?;
         let (way_out, cancel) = (Arc::clone(&way_out), parts.proxies.clone());
         let serving = egress::serve(listener, source, way_out, cancel);
         parts.servers.spawn(serving.in_current_span());
+    }
+    let relayed = runner_listeners
+        .map(to_tokio)
+        .collect::<Result<Vec<_>, _>>()?;
+    if !relayed.is_empty() {
+        let relaying = egress::relay(relayed, Arc::clone(&way_out), parts.proxies.clone());
+        parts.servers.spawn(relaying.in_current_span());
     }
     let options = LaunchOptions {
         viewport: shared.options.viewport,

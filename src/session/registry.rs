@@ -13,7 +13,7 @@ use tracing::{Instrument, info_span};
 use crate::egress;
 use crate::execution::{BadRequest, ExecutionEvent, ExecutionOptions, Language};
 use crate::id::{ExecutionId, SessionId};
-use crate::runner::{self, Job, OnDrop};
+use crate::runner::{self, Job, OWN_PORTS, OnDrop};
 use crate::sandbox::{ProbeState, Sandboxes};
 
 use super::driver::{self, Deps};
@@ -100,7 +100,7 @@ impl Registry {
     pub fn new(sandboxes: Sandboxes, configs: Configs) -> Result<Self, egress::Error> {
         let own_ports = configs.own_ports.iter().copied();
         let policy = own_ports.fold(
-            egress::Policy::new(&configs.egress)?,
+            egress::Policy::new(&configs.egress)?.reserve(&OWN_PORTS)?,
             egress::Policy::protect,
         );
         let degraded = sandboxes

@@ -28,6 +28,7 @@ mod errors;
 mod layers;
 mod lifecycle;
 mod logs;
+mod loopback;
 mod network;
 mod node;
 mod outcomes;

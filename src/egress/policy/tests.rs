@@ -1,5 +1,6 @@
 //! The decision, rule by rule.
 
+mod localhost;
 mod ranges;
 
 use super::*;
@@ -183,7 +184,6 @@ fn everything_allowed_still_leaves_what_nothing_opens() {
     assert_eq!(judge(&policy, "10.0.0.1:22", &[]), Ok(Route::Outside));
     assert_eq!(judge(&policy, "[2002:a00:1::]:22", &[]), Ok(Route::Outside));
     for (authority, rule) in [
-        ("localhost", "loopback"),
         ("127.0.0.2", "loopback 127.0.0.0/8"),
         ("0.0.0.0", "this-network 0.0.0.0/8"),
         ("224.0.0.1", "multicast 224.0.0.0/4"),
@@ -245,49 +245,6 @@ fn deny_wins() {
     assert_eq!(
         judge(&closed, "localhost", &[]),
         refused("deny 127.0.0.0/8:80")
-    );
-}
-
-#[test]
-fn host_loopback_opens_its_ports_and_no_protected_one() {
-    let some = policy(&[], &[], &["8080", "3000-3001"]).protect(3001);
-    for authority in [
-        "localhost:8080",
-        "a.b.localhost:8080",
-        "127.0.0.1:8080",
-        "[::1]:8080",
-        "0x7f.1:8080",
-        "localhost:3000",
-    ] {
-        assert_eq!(
-            judge(&some, authority, &[]),
-            Ok(Route::HostLoopback),
-            "{authority}"
-        );
-    }
-    assert_eq!(
-        judge(&some, "localhost:3001", &[]),
-        refused("protected-port")
-    );
-    assert_eq!(judge(&some, "localhost:8081", &[]), refused("loopback"));
-    assert_eq!(judge(&some, "localhost", &[]), refused("loopback"));
-    assert_eq!(
-        judge(&some, "127.0.0.2:8080", &[]),
-        refused("loopback 127.0.0.0/8")
-    );
-    assert_eq!(
-        judge(&some, "rebind.test:8080", &["127.0.0.1"]),
-        refused("port 8080")
-    );
-    let all = policy(&[], &[], &["*"]).protect(7370);
-    assert_eq!(judge(&all, "localhost:1", &[]), Ok(Route::HostLoopback));
-    assert_eq!(
-        judge(&all, "localhost:7370", &[]),
-        refused("protected-port")
-    );
-    assert_eq!(
-        judge(&all, "notlocalhost", &["127.0.0.1"]),
-        refused("loopback 127.0.0.0/8")
     );
 }
 

@@ -20,6 +20,9 @@ use crate::egress::{Config, Egress, Limits, NetworkOptions, OwnLoopback, Policy,
 /// Long enough for anything that should happen at all on a busy machine.
 pub(super) const SOON: Duration = Duration::from_secs(20);
 
+/// A port of `localhost` that stays closed.
+pub(super) const RESERVED: u16 = 9222;
+
 /// Names and addresses of a small internet.
 #[derive(Debug, Default)]
 pub(super) struct Internet {
@@ -75,13 +78,19 @@ impl Uplink for Internet {
     }
 }
 
-/// A session whose code runs no server.
-#[derive(Debug)]
-struct NoLoopback;
+/// The servers of a session's code, by port.
+#[derive(Debug, Default)]
+pub(super) struct OwnServers(pub(super) HashMap<u16, SocketAddr>);
 
-impl OwnLoopback for NoLoopback {
-    fn connect(&self, _port: u16) -> BoxFuture<'_, io::Result<TcpStream>> {
-        Box::pin(async { Err(io::ErrorKind::ConnectionRefused.into()) })
+impl OwnLoopback for OwnServers {
+    fn connect(&self, port: u16) -> BoxFuture<'_, io::Result<TcpStream>> {
+        let server = self.0.get(&port).copied();
+        Box::pin(async move {
+            match server {
+                Some(server) => TcpStream::connect(server).await,
+                None => Err(io::ErrorKind::ConnectionRefused.into()),
+            }
+        })
     }
 }
 
@@ -111,13 +120,24 @@ impl Proxy {
         options: NetworkOptions,
         limits: Limits,
     ) -> Self {
+        Self::start_in(internet, OwnServers::default(), config, options, limits).await
+    }
+
+    pub(super) async fn start_in(
+        internet: Internet,
+        own_servers: OwnServers,
+        config: &Config,
+        options: NetworkOptions,
+        limits: Limits,
+    ) -> Self {
         let connected = Arc::clone(&internet.connected);
         let looked_up = Arc::clone(&internet.looked_up);
-        let policy = Arc::new(Policy::new(config).unwrap());
+        let policy = Policy::new(config).unwrap().reserve(&[RESERVED]).unwrap();
+        let policy = Arc::new(policy);
         let egress = Arc::new(Egress {
             policy: SessionPolicy::new(policy, options),
             uplink: Box::new(internet),
-            own_loopback: Arc::new(NoLoopback),
+            own_loopback: Arc::new(own_servers),
             limits,
             failed: Mutex::default(),
         });

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::id::{SandboxId, SpaceId};
 
 use super::super::error::Error;
-use super::super::spec::{Exit, SandboxSpec, Usage};
+use super::super::spec::{Exit, IpFamily, SandboxSpec, Usage};
 use super::super::usage::Counters;
 use super::super::wire::{Command, FileOperation};
 use super::{Answered, EndOnDrop, KILLED, Kind, Shared, unexpected};
@@ -57,11 +57,11 @@ impl Space {
     ///
     /// # Errors
     /// When the space is gone or no socket can be made.
-    pub async fn runner_socket(&self) -> Result<TcpStream, Error> {
+    pub async fn runner_socket(&self, family: IpFamily) -> Result<TcpStream, Error> {
         match self
             .end
             .shared
-            .call(Kind::Fd, Command::RunnerSocket(self.id()))
+            .call(Kind::Fd, Command::RunnerSocket(self.id(), family))
             .await?
         {
             Answered::Fd(fd) => Ok(TcpStream::from(fd)),

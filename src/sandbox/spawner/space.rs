@@ -12,7 +12,7 @@ use crate::id::SpaceId;
 use super::super::cgroup::Group;
 use super::super::error::StepError;
 use super::super::network::{self, Netns};
-use super::super::spec::{Network, SpaceSpec};
+use super::super::spec::{IpFamily, Network, SpaceSpec};
 use super::super::wire::{FileOperation, Reply};
 use super::super::{mounts, plan};
 use super::{Spawner, files};
@@ -116,10 +116,14 @@ impl Spawner {
     }
 
     /// A TCP socket of the runners' namespace.
-    pub(super) fn runner_socket(&self, id: SpaceId) -> Result<OwnedFd, StepError> {
+    pub(super) fn runner_socket(
+        &self,
+        id: SpaceId,
+        family: IpFamily,
+    ) -> Result<OwnedFd, StepError> {
         let space = self.space(id)?;
         space.runner.enter()?;
-        let socket = network::tcp_socket();
+        let socket = network::tcp_socket(family);
         self.home.enter()?;
         socket
     }

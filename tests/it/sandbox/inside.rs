@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
-use pagebox::sandbox::{Control, ControlEnd, Error, ExitStatus, Network};
+use pagebox::sandbox::{Control, ControlEnd, Error, ExitStatus, IpFamily, Network};
 
 use super::harness::*;
 
@@ -497,7 +497,7 @@ async fn a_socket_of_the_namespace_reaches_a_server_inside() {
     tokio::io::AsyncReadExt::read_exact(&mut out, &mut line)
         .await
         .unwrap();
-    let socket = world.space.runner_socket().await.unwrap();
+    let socket = world.space.runner_socket(IpFamily::V4).await.unwrap();
     let socket = tokio::net::TcpSocket::from_std_stream(socket);
     let mut stream = socket.connect(([127, 0, 0, 1], 8000).into()).await.unwrap();
     let mut text = String::new();

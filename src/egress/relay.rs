@@ -1,0 +1,53 @@
+//! Ports of the host's loopback inside a session.
+//!
+//! Programs reach `localhost` without a proxy, so that they find the session's own servers. Where
+//! `host_loopback` sends a port to the host instead, a listener stands inside on that port, and what
+//! connects to it is led to the host under the rules the proxy has.
+
+use std::sync::Arc;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+use super::Egress;
+use super::dial::dial;
+use super::proxy::{copy, serve_each};
+use super::target::Target;
+use super::watched::Watched;
+
+/// Relays what connects to `listeners` until `cancel`.
+pub(super) async fn run(
+    listeners: Vec<TcpListener>,
+    egress: Arc<Egress>,
+    cancel: CancellationToken,
+) {
+    let limit = egress.limits.connections;
+    let serve = |stream| relay(stream, Arc::clone(&egress));
+    serve_each(&listeners, limit, serve, cancel).await;
+}
+
+async fn relay(client: TcpStream, egress: Arc<Egress>) {
+    let Ok(port) = client.local_addr().map(|address| address.port()) else {
+        return;
+    };
+    let host = match dial(&egress, &Target::localhost(port)).await {
+        Ok((host, _)) => host,
+        Err(failure) => {
+            tracing::debug!(%failure, "connection to the host's loopback not relayed");
+            // A reset: the nearest to a connection that was refused in the first place.
+            drop(client.set_zero_linger());
+            return;
+        }
+    };
+    // As in `dial`, for the other direction.
+    drop(client.set_nodelay(true));
+    let (client, traffic) = Watched::new(client);
+    tokio::select! {
+        ended = copy(client, host) => if let Err(error) = ended {
+            tracing::debug!(%error, "relayed connection ended early");
+        },
+        () = traffic.silent_for(egress.limits.silence) => {
+            tracing::debug!("relayed connection ended: no byte passed for too long");
+        }
+    }
+}
