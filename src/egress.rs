@@ -25,6 +25,7 @@ mod rules;
 mod session_policy;
 mod target;
 mod uplink;
+mod upstream;
 mod watched;
 
 #[cfg(test)]
@@ -41,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 pub use options::{NetworkOptions, Proxy, ProxyError};
 pub use policy::{Policy, Refusal};
 pub use rules::{Rule, RuleError};
+pub use upstream::{Resolve, Secret, Upstream, UpstreamConfig};
 
 use crate::limits::Bytes;
 
@@ -58,6 +60,25 @@ pub struct Config {
     pub allow: Vec<Rule>,
     /// Closes what is open; wins over `allow` and `host_loopback`.
     pub deny: Vec<Rule>,
+    /// The proxy everything goes through.
+    pub upstream: UpstreamConfig,
+}
+
+impl Config {
+    /// Reads what it names files for. To be done once, before privileges are dropped.
+    ///
+    /// # Errors
+    /// The file that cannot be read, or does not hold what it must.
+    pub fn read_files(&mut self) -> Result<(), Error> {
+        self.upstream.read_password()
+    }
+
+    /// What is weaker than designed because of these settings, for people; to be shown in every
+    /// report of the host's isolation.
+    #[must_use]
+    pub fn weakening(&self) -> Option<String> {
+        self.upstream.weakening()
+    }
 }
 
 /// Bounds on one listener.
@@ -114,16 +135,19 @@ pub trait OwnLoopback: Send + Sync + std::fmt::Debug {
 }
 
 impl Egress {
-    /// The daemon's rules narrowed by a session's options.
+    /// The daemon's rules and upstream proxy, narrowed by a session's options.
     #[must_use]
     pub fn new(
         policy: Arc<Policy>,
+        upstream: Option<&Upstream>,
         options: NetworkOptions,
         own_loopback: Arc<dyn OwnLoopback>,
     ) -> Self {
+        let uplink = Box::new(uplink::Direct::new());
+        let uplink = upstream::chain(uplink, upstream, options.proxy.clone(), &policy);
         Self {
             policy: SessionPolicy::new(policy, options),
-            uplink: Box::new(uplink::Direct::new()),
+            uplink,
             own_loopback,
             limits: Limits::default(),
         }
@@ -155,6 +179,14 @@ pub enum Error {
         entry: String,
         /// What is wrong.
         source: RuleError,
+    },
+    /// A key of the upstream proxy.
+    #[error("egress.upstream.{key}: {message}")]
+    Upstream {
+        /// The key.
+        key: &'static str,
+        /// What is wrong.
+        message: String,
     },
     /// Not a URL a session can open.
     #[error("not a URL to open: {0}")]

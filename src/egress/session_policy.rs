@@ -32,4 +32,10 @@ impl SessionPolicy {
     ) -> Result<(), Refusal> {
         self.daemon.check_addresses(target, addresses)
     }
+
+    /// Instead of the second step, for a name that is looked up elsewhere: what its name and port
+    /// alone say.
+    pub(super) fn check_unresolved(&self, target: &Target) -> Result<(), Refusal> {
+        self.daemon.check_unresolved(target)
+    }
 }

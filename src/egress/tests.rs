@@ -7,3 +7,5 @@ mod http;
 mod lookup;
 mod support;
 mod tunnel;
+mod upstream;
+mod upstream_proxies;

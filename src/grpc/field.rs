@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::v1;
-use crate::egress::{NetworkOptions, Proxy, Rule};
+use crate::egress::{NetworkOptions, Proxy, ProxyError, Rule};
 use crate::execution::{BadRequest, DEFAULT_TIMEOUT, ExecutionOptions, Language, OutputLimits};
 use crate::id::{ExecutionId, SessionId};
 use crate::limits::Bytes;
@@ -141,8 +141,14 @@ fn network(prefix: &str, wire: v1::NetworkOptions) -> Result<NetworkOptions, Fie
             .collect::<Result<Vec<_>, _>>()
     };
     let proxy = |wire: v1::Proxy| {
-        Proxy::new(&wire.server, &wire.username, &wire.password)
-            .map_err(|error| FieldError::new(format!("{prefix}proxy"), error.to_string()))
+        Proxy::new(&wire.server, &wire.username, &wire.password).map_err(|error| {
+            let field = match error {
+                ProxyError::Server(_) | ProxyError::UserInfo => "server",
+                ProxyError::Username => "username",
+                ProxyError::Password => "password",
+            };
+            FieldError::new(format!("{prefix}proxy.{field}"), error.to_string())
+        })
     };
     Ok(NetworkOptions {
         allow: rules("allow", wire.allow)?,

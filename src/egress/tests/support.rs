@@ -10,18 +10,21 @@ use futures_util::future::BoxFuture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::egress::proxy;
 use crate::egress::session_policy::SessionPolicy;
-use crate::egress::uplink::{LookupError, Uplink};
-use crate::egress::{Config, Egress, Limits, NetworkOptions, OwnLoopback, Policy, Source};
+use crate::egress::uplink::{ConnectError, LookupError, Uplink};
+use crate::egress::{
+    Config, Egress, Limits, NetworkOptions, OwnLoopback, Policy, Source, Upstream, upstream,
+};
 
 /// Long enough for anything that should happen at all on a busy machine.
 pub(super) const SOON: Duration = Duration::from_secs(20);
 
 /// Names and addresses of a small internet.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Internet {
     names: HashMap<String, Vec<IpAddr>>,
     servers: HashMap<SocketAddr, SocketAddr>,
@@ -59,7 +62,11 @@ impl Uplink for Internet {
         Box::pin(async move { answer.ok_or(LookupError::NoAddress) })
     }
 
-    fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<TcpStream>> {
+    fn connect(
+        &self,
+        address: SocketAddr,
+        until: Instant,
+    ) -> BoxFuture<'_, Result<TcpStream, ConnectError>> {
         self.connected.lock().unwrap().push(address);
         // Loopback is what it is; other addresses lead nowhere unless a server stands there.
         let server = match self.servers.get(&address) {
@@ -68,8 +75,11 @@ impl Uplink for Internet {
         };
         Box::pin(async move {
             match server {
-                Some(server) => TcpStream::connect(server).await,
-                None => std::future::pending().await,
+                Some(server) => Ok(TcpStream::connect(server).await?),
+                None => {
+                    tokio::time::sleep_until(until).await;
+                    Err(ConnectError::TimedOut)
+                }
             }
         })
     }
@@ -100,12 +110,25 @@ impl Proxy {
     }
 
     pub(super) async fn start_with(internet: Internet, config: &Config, limits: Limits) -> Self {
+        Self::start_through(internet, config, NetworkOptions::default(), limits).await
+    }
+
+    /// With the upstream proxy of `config`, and the one of a session with `options`.
+    pub(super) async fn start_through(
+        internet: Internet,
+        config: &Config,
+        options: NetworkOptions,
+        limits: Limits,
+    ) -> Self {
         let connected = Arc::clone(&internet.connected);
         let looked_up = Arc::clone(&internet.looked_up);
         let policy = Arc::new(Policy::new(config).unwrap());
+        let upstream = Upstream::new(config).unwrap();
+        let proxy = options.proxy.clone();
+        let uplink = upstream::chain(Box::new(internet), upstream.as_ref(), proxy, &policy);
         let egress = Egress {
-            policy: SessionPolicy::new(policy, NetworkOptions::default()),
-            uplink: Box::new(internet),
+            policy: SessionPolicy::new(policy, options),
+            uplink,
             own_loopback: Arc::new(NoLoopback),
             limits,
         };
