@@ -27,19 +27,21 @@ pub(super) async fn dial(
     egress: &Egress,
     target: &Target,
 ) -> Result<(TcpStream, Option<IpAddr>), Failure> {
-    let (stream, address) = match by_name(egress, target).await? {
-        Some(stream) => (stream, None),
-        None => {
-            let addresses = allowed_addresses(egress, target).await?;
-            let sockets = addresses
-                .into_iter()
-                .take(MAX_TRIES)
-                .map(|address| SocketAddr::new(address, target.port));
-            let until = Instant::now() + egress.limits.connect;
-            let connected = first_connected(&*egress.uplink, sockets, until).await;
-            let (stream, address) = connected.map_err(|error| not_connected(target, error))?;
-            (stream, Some(address.ip()))
+    let route = egress.policy.check_target(target);
+    let route = route.map_err(|refusal| refused(target.to_string(), refusal))?;
+    let (stream, address) = match route {
+        // A development server may listen on either.
+        Route::HostLoopback => {
+            let addresses = vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+            connect_to(egress, target, addresses).await?
         }
+        Route::Outside => match by_name(egress, target).await? {
+            Some(stream) => (stream, None),
+            None => {
+                let addresses = outside_addresses(egress, target).await?;
+                connect_to(egress, target, addresses).await?
+            }
+        },
     };
     // Small writes of interactive protocols must not wait for each other's ACKs.
     stream
@@ -48,7 +50,22 @@ pub(super) async fn dial(
     Ok((stream, address))
 }
 
-/// Connects by name where names are looked up by an upstream proxy, if the policy allows it.
+async fn connect_to(
+    egress: &Egress,
+    target: &Target,
+    addresses: Vec<IpAddr>,
+) -> Result<(TcpStream, Option<IpAddr>), Failure> {
+    let sockets = addresses
+        .into_iter()
+        .take(MAX_TRIES)
+        .map(|address| SocketAddr::new(address, target.port));
+    let until = Instant::now() + egress.limits.connect;
+    let connected = first_connected(&*egress.uplink, sockets, until).await;
+    let (stream, address) = connected.map_err(|error| not_connected(target, error))?;
+    Ok((stream, Some(address.ip())))
+}
+
+/// Connects by name where names are looked up by an upstream proxy.
 async fn by_name(egress: &Egress, target: &Target) -> Result<Option<TcpStream>, Failure> {
     let Host::Name(name) = &target.host else {
         return Ok(None);
@@ -57,11 +74,8 @@ async fn by_name(egress: &Egress, target: &Target) -> Result<Option<TcpStream>, 
     let Some(connecting) = egress.uplink.connect_by_name(name, target.port, until) else {
         return Ok(None);
     };
-    let refused = |refusal| refused(target.to_string(), refusal);
-    match egress.policy.check_target(target).map_err(refused)? {
-        Route::HostLoopback => return Ok(None),
-        Route::Outside => egress.policy.check_unresolved(target).map_err(refused)?,
-    }
+    let checked = egress.policy.check_unresolved(target);
+    checked.map_err(|refusal| refused(target.to_string(), refusal))?;
     let connected = connecting.await;
     connected
         .map(Some)
@@ -99,16 +113,10 @@ pub(super) fn check_again(
     checked.map_err(|refusal| refused(target.to_string(), refusal))
 }
 
-async fn allowed_addresses(egress: &Egress, target: &Target) -> Result<Vec<IpAddr>, Failure> {
-    let refused = |refusal| refused(target.to_string(), refusal);
-    let route = egress.policy.check_target(target).map_err(refused)?;
-    let addresses = match (route, &target.host) {
-        // A development server may listen on either.
-        (Route::HostLoopback, _) => {
-            return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
-        }
-        (Route::Outside, Host::Address(address)) => vec![*address],
-        (Route::Outside, Host::Name(name)) => {
+async fn outside_addresses(egress: &Egress, target: &Target) -> Result<Vec<IpAddr>, Failure> {
+    let addresses = match &target.host {
+        Host::Address(address) => vec![*address],
+        Host::Name(name) => {
             let until = Instant::now() + egress.limits.connect;
             let answer = look_up(&*egress.uplink, name, until).await;
             answer.map_err(|source| Failure::Unresolved {
@@ -120,7 +128,7 @@ async fn allowed_addresses(egress: &Egress, target: &Target) -> Result<Vec<IpAdd
     egress
         .policy
         .check_addresses(target, &addresses)
-        .map_err(refused)?;
+        .map_err(|refusal| refused(target.to_string(), refusal))?;
     Ok(addresses)
 }
 

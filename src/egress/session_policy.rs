@@ -36,6 +36,7 @@ impl SessionPolicy {
     /// Instead of the second step, for a name that is looked up elsewhere: what its name and port
     /// alone say.
     pub(super) fn check_unresolved(&self, target: &Target) -> Result<(), Refusal> {
-        self.daemon.check_unresolved(target)
+        self.daemon.check_unresolved(target)?;
+        self.check_addresses(target, &[])
     }
 }
