@@ -8,4 +8,3 @@ mod lookup;
 mod support;
 mod tunnel;
 mod upstream;
-mod upstream_proxies;

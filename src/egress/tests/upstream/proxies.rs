@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::support::{Client, host};
+use super::super::support::{Client, host};
 
 /// How a proxy answers.
 #[derive(Clone, Default)]
