@@ -15,6 +15,8 @@
 //! * Names are set with [`World::dns`], which also has every question asked. There from the start:
 //!   `public.example` (v4 and v6), `v4.example`, `v6.example`, `other.example`, `private.example`
 //!   (10.0.0.5), `metadata.example` (169.254.169.254), `host.example` ([`HOST_V4`]).
+//! * [`World::proxies`]: HTTP CONNECT and SOCKS5 proxies at [`PROXY`] on the ports of `proxies.rs`,
+//!   open, with credentials, refusing and silent, and what they were asked for.
 //! * Servers are tasks of this process whose sockets live in the namespace. Nothing of the machine's
 //!   network is changed, and all is gone when the world is dropped or the process ends.
 //!
@@ -24,6 +26,8 @@
 mod dns;
 #[path = "internet/netns.rs"]
 mod netns;
+#[path = "internet/proxies.rs"]
+pub(crate) mod proxies;
 #[path = "internet/sites.rs"]
 mod sites;
 
@@ -40,6 +44,7 @@ use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::client::Client;
 use crate::daemon::Daemon;
+use proxies::Proxies;
 
 pub(crate) use dns::Dns;
 pub(crate) use netns::Netns;
@@ -58,6 +63,8 @@ pub(crate) const PUBLIC_V6: &str = "2606:2800:220:1::34";
 pub(crate) const OTHER_V4: &str = "93.184.216.99";
 /// The name server.
 pub(crate) const DNS: &str = "93.184.53.53";
+/// The upstream proxies.
+pub(crate) const PROXY: &str = "93.184.80.80";
 /// What the internet answers on. (The rest of the addresses there are has no route.)
 const INTERNET: [&str; 19] = [
     "8.0.0.0/8",
@@ -99,6 +106,7 @@ pub(crate) struct World {
     dns: Arc<Dns>,
     sites: Arc<Arrivals>,
     host_traps: Arc<Arrivals>,
+    proxies: Arc<Proxies>,
     ca: String,
 }
 
@@ -128,10 +136,12 @@ impl World {
         names(&dns);
         let sites = Arc::new(Arrivals::default());
         let host_traps = Arc::new(Arrivals::default());
+        let proxies = Arc::new(Proxies::new(Arc::clone(&dns)));
         let (ca, tls) = certificates();
         let outside = runtime_in(&internet);
         let inside = Arc::clone(&host);
-        let (traps, served, names) = (host_traps.clone(), sites.clone(), dns.clone());
+        let (traps, served) = (host_traps.clone(), sites.clone());
+        let (names, upstream) = (dns.clone(), proxies.clone());
         let serving = async move {
             for port in HTTP_PORTS {
                 sites::serve(port, None, served.clone()).await?;
@@ -141,6 +151,7 @@ impl World {
                 sites::watch_datagrams(port, served.clone()).await?;
             }
             names.serve(SocketAddr::new(address(DNS), 53)).await?;
+            upstream.serve(address(PROXY)).await?;
             for port in TRAP_PORTS {
                 let listen = || std::net::TcpListener::bind(("::", port));
                 sites::serve_on(inside.run(listen)?, traps.clone())?;
@@ -166,6 +177,7 @@ impl World {
             dns,
             sites,
             host_traps,
+            proxies,
             ca,
         }
     }
@@ -207,6 +219,11 @@ impl World {
     /// What reached the traps on the host itself.
     pub(crate) fn host_traps(&self) -> &Arrivals {
         &self.host_traps
+    }
+
+    /// The upstream proxies.
+    pub(crate) fn proxies(&self) -> &Proxies {
+        &self.proxies
     }
 
     /// The certificate, PEM, that those of the https sites are signed with. They are for every name

@@ -2,10 +2,12 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use crate::internet::{HOST_V4, PUBLIC_V4, PUBLIC_V6, World};
+use crate::internet::proxies::{self, CREDENTIALS};
+use crate::internet::{HOST_V4, PROXY, PUBLIC_V4, PUBLIC_V6, World};
 use crate::shared::binary;
 
 const CONFIG: &str = "[session]\nmax_sessions = 60\n";
@@ -72,4 +74,43 @@ async fn a_page_on_a_public_site_loads() {
     assert_eq!(closed, "403");
     assert!(world.sites().of_request("/refused").is_empty());
     session.stop().await;
+}
+
+/// What the tests of upstream proxies rely on.
+#[test]
+fn the_proxies_connect_for_who_may_and_keep_what_was_asked() {
+    let Some(world) = world() else { return };
+    let user = format!("{}:{}", CREDENTIALS.0, CREDENTIALS.1);
+    let get = |scheme: &str, port: u16, user: &str, url: &str| {
+        let proxy = format!("{scheme}://{PROXY}:{port}");
+        let done = world.host().run(|| {
+            Command::new("curl")
+                .args(["-sS", "-m", "60", "-p", "-x", &proxy, "-U", user, url])
+                .env_remove("NO_PROXY")
+                .env_remove("no_proxy")
+                .output()
+                .unwrap()
+        });
+        String::from_utf8_lossy(&done.stdout).into_owned()
+    };
+    let by_name = "http://v4.example/through";
+    let by_address = "http://10.0.0.5/through";
+    for (scheme, port, user, url, works) in [
+        ("http", proxies::CONNECT, "", by_name, true),
+        ("http", proxies::CONNECT, "", by_address, true),
+        ("http", proxies::CONNECT_PRIVATE, &*user, by_name, true),
+        ("http", proxies::CONNECT_PRIVATE, "a:b", by_name, false),
+        ("http", proxies::CONNECT_REFUSING, "", by_name, false),
+        ("socks5h", proxies::SOCKS, "", by_name, true),
+        ("socks5", proxies::SOCKS, "", by_address, true),
+        ("socks5h", proxies::SOCKS_PRIVATE, &*user, by_name, true),
+        ("socks5h", proxies::SOCKS_PRIVATE, "a:b", by_name, false),
+        ("socks5h", proxies::SOCKS_REFUSING, "", by_name, false),
+    ] {
+        let page = get(scheme, port, user, url);
+        assert_eq!(page.contains("reached"), works, "{port} {user} {page}");
+        let asked = world.proxies().asked();
+        let last = asked.iter().rfind(|asked| asked.port == port).unwrap();
+        assert_eq!((last.by_name, last.target_port), (url == by_name, 80));
+    }
 }
