@@ -140,7 +140,7 @@ impl UpstreamConfig {
         self.proxy(password).map(drop)
     }
 
-    /// Reads the password file, if there is one, into `password`. Before privileges are dropped: the
+    /// Turns `password_file`, if there is one, into `password`. Before privileges are dropped: the
     /// file is best readable by root alone.
     pub(crate) fn read_password(&mut self) -> Result<(), Error> {
         if self.password_file.as_os_str().is_empty() {
@@ -155,6 +155,7 @@ impl UpstreamConfig {
         };
         self.proxy(&password)?;
         self.password = Secret(password);
+        self.password_file = PathBuf::new();
         Ok(())
     }
 
@@ -324,10 +325,12 @@ mod tests {
         config.username = "u".into();
         config.password_file.clone_from(&path);
         config.validate().unwrap();
-        let mut read = |content: &[u8]| {
+        let read = |content: &[u8]| {
+            let mut config = config.clone();
             std::fs::write(&path, content).unwrap();
             config.read_password().map_err(|error| error.to_string())?;
-            Ok(config.password.0.clone())
+            config.validate().unwrap();
+            Ok(config.password.0)
         };
         let longest = "x".repeat(255);
         for (content, expected) in [
