@@ -6,6 +6,7 @@ use super::{
     DAEMONS, SESSIONS, connect, daemon_through, internet, quick, text, through, with_proxy,
 };
 use crate::egress::{Config, Limits};
+use proptest::prelude::*;
 
 /// What a session sees of a daemon's upstream that answers so.
 async fn failure(scheme: &str, answer: impl Into<Vec<u8>>) -> String {
@@ -238,5 +239,36 @@ async fn a_proxy_that_fails_is_asked_once_and_one_that_refuses_a_few_times() {
         let answer = connect(&proxy, "many.test:443").await;
         assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
         assert_eq!(upstream.asked().len(), expected, "{said}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Beginnings of good answers, then anything: there is an answer, and nothing panics.
+    #[test]
+    fn whatever_a_proxy_says_is_answered(
+        socks in any::<bool>(),
+        begin in 0..5_usize,
+        rest in proptest::collection::vec(any::<u8>(), 0..600),
+    ) {
+        let begins: [&[u8]; 5] = match socks {
+            true => [b"", b"\x05", b"\x05\x00", b"\x05\x00\x05\x00\x00", b"\x05\x00\x05\x00\x00\x03"],
+            false => [b"", b"HTTP/1.", b"HTTP/1.1 200 ", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.0 403 No\r\nX: "],
+        };
+        let said = [begins[begin], &rest].concat();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let closing = host(move |mut client| {
+                let said = said.clone();
+                async move { client.send(said).await }
+            })
+            .await;
+            let scheme = if socks { "socks5" } else { "http" };
+            let proxy = daemon_through(scheme, closing, quick()).await;
+            let answer = connect(&proxy, "site.test:443").await;
+            let status = answer.split(' ').nth(1);
+            assert!(matches!(status, Some("200" | "502" | "504")), "{answer}");
+        });
     }
 }
