@@ -167,12 +167,11 @@ impl Via {
             fault,
         };
         // An operator must know that their proxy does not work, but once a session is enough:
-        // requests come as often as a session likes.
+        // requests come as often as a session likes. What is about one target is not theirs to
+        // read: a proxy's words may name it.
         let is_operators = failure.proxy.is_none() && failure.is_of_proxy();
         if is_operators && !self.reported.swap(true, Ordering::Relaxed) {
             tracing::warn!(proxy = %self.proxy, "{failure}");
-        } else {
-            tracing::debug!(proxy = %self.proxy, "{failure}");
         }
         failure
     }

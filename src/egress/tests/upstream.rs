@@ -171,10 +171,7 @@ async fn refused_targets_never_reach_a_proxy() {
         }
         for (authority, rule) in refused {
             let answer = connect(&proxy, authority).await;
-            assert!(
-                answer.starts_with("HTTP/1.1 403 Forbidden\r\n"),
-                "{authority} {answer}"
-            );
+            assert!(answer.starts_with("HTTP/1.1 403 "), "{authority} {answer}");
             let header = format!("x-pagebox-egress: {rule}\r\n");
             assert!(answer.contains(&header), "{authority} {answer}");
         }
@@ -352,10 +349,7 @@ async fn a_sessions_proxy_is_subject_to_the_daemons_rules() {
             );
             continue;
         };
-        assert!(
-            head.starts_with("HTTP/1.1 403 Forbidden\r\n"),
-            "{server} {head}"
-        );
+        assert!(head.starts_with("HTTP/1.1 403 "), "{server} {head}");
         assert!(
             head.contains(&format!("x-pagebox-egress: {rule}\r\n")),
             "{head}"

@@ -91,10 +91,8 @@ fn connect_request(
         value.set_sensitive(true);
         request = request.header(PROXY_AUTHORIZATION, value);
     }
-    request.body(Empty::new()).map_err(|_| {
-        // A name with an underscore at its start or the like, that URIs do not have.
-        Fault::Garbage(format!("{authority} cannot be asked for"))
-    })
+    let request = request.body(Empty::new());
+    request.map_err(|_| Fault::Garbage("it cannot be asked for such a name".to_owned()))
 }
 
 fn refused<B>(response: &Response<B>, had_credentials: bool) -> Fault {

@@ -56,6 +56,8 @@ async fn use_it(session: &OpenSession, mark: &str) {
          `${{r.status()}} ${{await page.title()}}`"
     );
     assert_eq!(session.node(&page).await, "200 reached");
+    let fetch = format!("(await fetch('http://public.example/fetch-{mark}')).status");
+    assert_eq!(session.node(&fetch).await, "200");
     let curl = format!("curl -sS -m 60 http://public.example/curl-{mark} | grep -c reached");
     assert_eq!(session.bash(&curl).await, "1");
     let tls = format!("curl -sSk -m 60 https://public.example/tls-{mark} | grep -c reached");
@@ -95,7 +97,7 @@ async fn the_daemons_upstream_is_the_only_way_and_gets_checked_addresses() {
     let world = World::start(binary(), &config);
     let session = open(&world, SessionOptions::default()).await;
     use_it(&session, "daemon").await;
-    for mark in ["page", "curl", "urllib", "tls"] {
+    for mark in ["page", "fetch", "curl", "urllib", "tls"] {
         let mark = format!("/{mark}-daemon");
         assert!(!world.sites().of_request(&mark).is_empty(), "{mark}");
     }
