@@ -4,12 +4,14 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use pagebox::grpc::v1::{NetworkOptions, Proxy, SessionOptions};
+use pagebox::grpc::v1::execution_options::Place;
+use pagebox::grpc::v1::{ExecutionOptions, NetworkOptions, Proxy, SessionOptions};
 
-use crate::client::{OpenSession, fields, reason};
+use crate::client::{Client, OpenSession, fields, reason};
+use crate::daemon::Daemon;
 use crate::internet::proxies::{self, Asked, CREDENTIALS};
 use crate::internet::{PROXY, PUBLIC_V4, World};
-use crate::shared::binary;
+use crate::shared::{binary, site};
 
 /// A session's way through a proxy of the internet.
 fn through(scheme: &str, host: &str, port: u16, credentials: (&str, &str)) -> SessionOptions {
@@ -227,6 +229,39 @@ async fn an_upstream_that_resolves_is_a_weakening_everyone_is_told_of() {
 }
 
 #[tokio::test]
+async fn an_upstream_that_is_down_is_said_to_sessions_and_once_to_the_operator() {
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = format!("http://{}", gone.local_addr().unwrap());
+    drop(gone);
+    let config = format!(
+        "[egress.upstream]\nserver = \"{server}\"\nusername = \"u\"\npassword = \"s3cret\"\n"
+    );
+    let daemon = Daemon::start(binary(), &config);
+    let session = Client::new(&daemon.url()).open(&site().url("/")).await;
+    // No name server is needed, and nothing but the upstream would be asked.
+    for _ in 0..3 {
+        let said = answer(&session, "http://93.184.216.34/").await;
+        assert_eq!(
+            said,
+            "pagebox: cannot connect to 93.184.216.34:80: the daemon's upstream proxy \
+             cannot be reached: Connection refused (os error 111) 502"
+        );
+    }
+    session.stop().await;
+    let log = daemon.log();
+    let warnings = log
+        .lines()
+        .filter(|line| line.contains("cannot be reached"));
+    let warnings: Vec<_> = warnings.collect();
+    assert_eq!(warnings.len(), 1, "{log}");
+    assert!(
+        warnings[0].contains("WARN") && warnings[0].contains(&server),
+        "{log}"
+    );
+    assert!(!log.contains("s3cret"), "{log}");
+}
+
+#[tokio::test]
 async fn a_session_brings_its_own_proxy_within_the_daemons_rules() {
     if !World::possible() {
         return;
@@ -384,4 +419,11 @@ async fn a_session_brings_its_own_proxy_within_the_daemons_rules() {
         );
         assert!(!format!("{status:?}").contains("s3cret"), "{status:?}");
     }
+    let one_shot = ExecutionOptions {
+        place: Some(Place::OneShot(through("http", "10.0.0.5", 80, ("", "")))),
+        code: "1".to_owned(),
+        ..ExecutionOptions::default()
+    };
+    let status = world.client().execute(one_shot).await.unwrap_err();
+    assert_eq!(fields(&status), ["options.one_shot.network.proxy.server"]);
 }
