@@ -212,6 +212,14 @@ impl Config {
         self.validate_uids()
     }
 
+    /// Reads what it names files for. To be done once, before privileges are dropped.
+    ///
+    /// # Errors
+    /// The key whose file cannot be read, or does not hold what it must.
+    pub fn read_files(&mut self) -> Result<(), Error> {
+        Ok(self.egress.read_files()?)
+    }
+
     fn validate_limits(&self) -> Result<(), Error> {
         let limits = &self.limits;
         let invalid = |key, message: String| Err(Error::Invalid { key, message });

@@ -53,6 +53,12 @@ impl Verdict {
 /// Examines the host, with the spawner or the reason there is none; inside the runtime.
 pub async fn examine(config: &Config, spawner: anyhow::Result<SpawnerProcess>) -> Vec<Probe> {
     let mut probes = isolation(spawner).await;
+    probes.extend(
+        config
+            .egress
+            .weakening()
+            .map(|weakening| degraded("egress", weakening)),
+    );
     probes.push(chromium(&config.browser.program).await);
     probes.push(fonts(Path::new(FONT_DIR)));
     probes.push(node().await);

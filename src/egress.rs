@@ -27,6 +27,7 @@ mod rules;
 mod session_policy;
 mod target;
 mod uplink;
+mod upstream;
 mod watched;
 
 #[cfg(test)]
@@ -44,6 +45,7 @@ use tokio_util::sync::CancellationToken;
 pub use options::{MAX_RULES, NetworkOptions, OptionsError, Proxy, ProxyError};
 pub use policy::{Policy, Refusal};
 pub use rules::{Rule, RuleError};
+pub use upstream::{Resolve, Secret, Upstream, UpstreamConfig};
 
 use crate::limits::Bytes;
 
@@ -65,6 +67,8 @@ pub struct Config {
     pub deny: Vec<Rule>,
     /// Most bytes of one session, both ways together; a session may ask for less.
     pub max_bytes: Bytes,
+    /// The proxy everything goes through.
+    pub upstream: UpstreamConfig,
 }
 
 impl Default for Config {
@@ -75,7 +79,25 @@ impl Default for Config {
             deny: Vec::new(),
             // 22 Mbit/s for the whole of the longest life a session can have.
             max_bytes: Bytes::gib(10),
+            upstream: UpstreamConfig::default(),
         }
+    }
+}
+
+impl Config {
+    /// Reads what it names files for. To be done once, before privileges are dropped.
+    ///
+    /// # Errors
+    /// The file that cannot be read, or does not hold what it must.
+    pub fn read_files(&mut self) -> Result<(), Error> {
+        self.upstream.read_password()
+    }
+
+    /// What is weaker than designed because of these settings, for people; to be shown in every
+    /// report of the host's isolation.
+    #[must_use]
+    pub fn weakening(&self) -> Option<String> {
+        self.upstream.weakening()
     }
 }
 
@@ -135,18 +157,33 @@ pub trait OwnLoopback: Send + Sync + std::fmt::Debug {
 }
 
 impl Egress {
-    /// The daemon's rules narrowed by a session's options.
+    /// The daemon's rules and upstream proxy, narrowed by a session's options.
     #[must_use]
     pub fn new(
         policy: Arc<Policy>,
+        upstream: Option<&Upstream>,
         options: NetworkOptions,
         own_loopback: Arc<dyn OwnLoopback>,
     ) -> Self {
+        let direct = Box::new(uplink::Direct::new());
+        let limits = Limits::default();
+        Self::over(direct, policy, upstream, options, own_loopback, limits)
+    }
+
+    fn over(
+        direct: Box<dyn Uplink>,
+        policy: Arc<Policy>,
+        upstream: Option<&Upstream>,
+        options: NetworkOptions,
+        own_loopback: Arc<dyn OwnLoopback>,
+        limits: Limits,
+    ) -> Self {
+        let uplink = upstream::chain(direct, upstream, options.proxy.clone(), &policy);
         Self {
             policy: SessionPolicy::new(policy, options),
-            uplink: Box::new(uplink::Direct::new()),
+            uplink,
             own_loopback,
-            limits: Limits::default(),
+            limits,
             failed: Mutex::default(),
         }
     }
@@ -212,6 +249,22 @@ pub enum Error {
         entry: String,
         /// What is wrong.
         source: RuleError,
+    },
+    /// A key of the upstream proxy.
+    #[error("egress.upstream.{key}: {message}")]
+    Upstream {
+        /// The key.
+        key: &'static str,
+        /// What is wrong.
+        message: String,
+    },
+    /// A rule refuses it.
+    #[error("{target} is refused by the egress rule \"{refusal}\"")]
+    Refused {
+        /// Host and port.
+        target: String,
+        /// The rule.
+        refusal: Refusal,
     },
 }
 

@@ -38,6 +38,13 @@ pub mod v1 {
     tonic::include_proto!("pagebox.v1");
 }
 
+impl std::fmt::Debug for v1::Proxy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The server too may hold one, by a mistake that is only found later.
+        f.debug_struct("Proxy").finish_non_exhaustive()
+    }
+}
+
 /// The compiled protos, for reflection and the JSON mapping.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 

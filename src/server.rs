@@ -77,6 +77,9 @@ impl Core {
         own_ports: &[u16],
     ) -> anyhow::Result<Self> {
         let sandboxes = Sandboxes::connect(spawner).context("cannot connect to the spawner")?;
+        if let Some(weakening) = config.egress.weakening() {
+            tracing::warn!("egress is weaker than designed: {weakening}");
+        }
         let configs = Configs {
             session: config.session.clone(),
             browser: config.browser.clone(),

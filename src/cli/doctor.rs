@@ -26,7 +26,8 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Error> {
-    let config = args.config.clone().load(Vec::new())?.config;
+    let mut config = args.config.clone().load(Vec::new())?.config;
+    config.read_files()?;
     let spawner = server::start_spawner(&config);
     let probes = runtime()?.block_on(doctor::examine(&config, spawner));
     let verdict = Verdict::of(&probes);

@@ -214,10 +214,11 @@ fn remote(server: &str, options: v1::ExecutionOptions, format: Format) -> Result
 fn embedded(loaded: Loaded, options: v1::ExecutionOptions, format: Format) -> Result<Ended, Error> {
     // stderr is the code's; what goes wrong here is said once, by the status.
     let log_asked_for = loaded.is_set("log.filter");
-    let config = loaded.config;
+    let mut config = loaded.config;
     if log_asked_for {
         telemetry::init(&config.log)?;
     }
+    config.read_files()?;
     let spawner = server::start_spawner(&config)?;
     let runtime = runtime()?;
     let ended = runtime.block_on(async {

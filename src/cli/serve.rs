@@ -37,8 +37,9 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Error> {
         value: toml::Value::String(address.to_string()),
     });
     let flags = listen.into_iter().chain(host_loopback(args.host_loopback));
-    let config = args.config.load(flags.collect())?.config;
+    let mut config = args.config.load(flags.collect())?.config;
     telemetry::init(&config.log)?;
+    config.read_files()?;
     // Bound before privilege is dropped, so that ports below 1024 work too.
     let listener = TcpListener::bind(config.listen).map_err(|source| Error::Listen {
         address: config.listen,

@@ -169,10 +169,20 @@ fn read_file(path: &Path) -> Result<Table, Error> {
     })?;
     let error = |error: toml::de::Error| Error::File {
         path: path.to_owned(),
-        message: error.to_string().trim_end().to_owned(),
+        message: describe(&error, &text),
     };
     toml::from_str::<Config>(&text).map_err(error)?;
     toml::from_str(&text).map_err(error)
+}
+
+/// What is wrong in a file, with the line it is in; without that line where it may hold a password.
+fn describe(error: &toml::de::Error, text: &str) -> String {
+    if !text.contains("upstream") {
+        return error.to_string().trim_end().to_owned();
+    }
+    let start = error.span().map_or(0, |span| span.start);
+    let line = text.bytes().take(start).filter(|&b| b == b'\n').count() + 1;
+    format!("line {line}: {}", error.message())
 }
 
 /// Checks one source alone; every key has a default, so a part is a whole.
@@ -418,10 +428,67 @@ mod tests {
         assert!(config.runners.take().is_some() && config.images.take().is_some());
         assert_eq!(config, Config::default());
         let defaults = Table::try_from(Config::default()).unwrap();
-        for (section, keys) in &defaults {
-            for key in keys.as_table().into_iter().flat_map(Table::keys) {
-                assert!(table[section].get(key).is_some(), "{section}.{key}");
+        assert_same_keys(&defaults, &table);
+    }
+
+    fn assert_same_keys(defaults: &Table, sample: &Table) {
+        for (key, value) in defaults {
+            let found = sample.get(key);
+            assert!(found.is_some(), "{key}");
+            if let Value::Table(defaults) = value {
+                assert_same_keys(defaults, found.unwrap().as_table().unwrap());
             }
+        }
+    }
+
+    #[test]
+    fn the_upstream_proxy_is_set_by_variables_and_its_password_stays_hidden() {
+        let loaded = env(&[
+            ("PAGEBOX_EGRESS__UPSTREAM__SERVER", "http://proxy.test:3128"),
+            ("PAGEBOX_EGRESS__UPSTREAM__USERNAME", "12"),
+            ("PAGEBOX_EGRESS__UPSTREAM__PASSWORD", "471147114711"),
+            ("PAGEBOX_EGRESS__UPSTREAM__RESOLVE", "upstream"),
+        ])
+        .load()
+        .unwrap();
+        let upstream = &loaded.config.egress.upstream;
+        assert_eq!(upstream.username, "12");
+        assert_eq!(upstream.password, "471147114711".into());
+        assert_eq!(upstream.resolve, crate::egress::Resolve::Upstream);
+        let shown = loaded.to_toml().unwrap();
+        let expected = "password = \"***\"  # PAGEBOX_EGRESS__UPSTREAM__PASSWORD\n";
+        assert!(shown.contains(expected), "{shown}");
+        assert!(!shown.contains("4711"), "{shown}");
+        assert!(!format!("{loaded:?}").contains("4711"));
+    }
+
+    #[test]
+    fn no_error_repeats_a_password() {
+        for text in [
+            "[egress.upstream]\npassword = 471147114711\n",
+            "[egress.upstream]\npassword = 4711.5\n",
+            "[egress.upstream]\npassword = 4711-11-11\n",
+            "[egress.upstream]\npassword = [\"4711\"]\n",
+            "[egress.upstream]\npassword = \"4711\n",
+            "[egress.upstream]\npassword = 4711x\n",
+            "[egress.upstream]\npassowrd = \"4711\"\n",
+            "[egress.upstream]\npassword = \"4711\"\n",
+            "[egress]\nupstream = { server = \"http://p:1\", password = 4711 }\n",
+            "[egress]\nupstream = { server = \"http://u:4711@p:1\" }\n",
+        ] {
+            let (path, sources) = file(text);
+            let message = sources.load().unwrap_err().to_string();
+            let message = message.replace(&path.path().display().to_string(), "");
+            assert!(!message.contains("4711"), "{message}");
+            assert!(
+                message.contains("line 2") || message.contains("egress.upstream."),
+                "{message}"
+            );
+        }
+        for name in ["PASSWORD", "PASSOWRD"] {
+            let name = format!("PAGEBOX_EGRESS__UPSTREAM__{name}");
+            let message = env(&[(&name, "4711")]).load().unwrap_err().to_string();
+            assert!(!message.contains("4711"), "{message}");
         }
     }
 

@@ -8,7 +8,7 @@ use hyper::{Response, StatusCode};
 
 use super::BadTarget;
 use super::policy::Refusal;
-use super::uplink::LookupError;
+use super::uplink::{ConnectError, LookupError};
 
 /// Names the rule that refused a request.
 pub(super) const RULE_HEADER: HeaderName = HeaderName::from_static("x-pagebox-egress");
@@ -33,10 +33,7 @@ pub(super) enum Failure {
     Unresolved { host: String, source: LookupError },
     /// None of its addresses takes a connection.
     #[error("cannot connect to {host}: {source}")]
-    Unreachable {
-        host: String,
-        source: std::io::Error,
-    },
+    Unreachable { host: String, source: ConnectError },
     /// No server of the session's own code is there.
     #[error(
         "nothing listens on port {port} of the session's own localhost; servers started by earlier \
@@ -44,9 +41,6 @@ pub(super) enum Failure {
          host_loopback"
     )]
     NothingListens { port: u16 },
-    /// It took too long to connect.
-    #[error("connecting to {host} took too long")]
-    ConnectTimeout { host: String },
     /// It does not speak HTTP, or stopped in the middle.
     #[error("{host} gave no valid answer: {source}")]
     Upstream { host: String, source: hyper::Error },
@@ -60,12 +54,12 @@ impl Failure {
         match self {
             Self::BadRequest(_) | Self::BadTarget(_) => StatusCode::BAD_REQUEST,
             Self::Refused { .. } => StatusCode::FORBIDDEN,
+            Self::Unreachable { source, .. } if source.is_timeout() => StatusCode::GATEWAY_TIMEOUT,
             Self::Unresolved { .. }
             | Self::Unreachable { .. }
             | Self::NothingListens { .. }
             | Self::Upstream { .. }
             | Self::UnaskedUpgrade { .. } => StatusCode::BAD_GATEWAY,
-            Self::ConnectTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
         }
     }
 

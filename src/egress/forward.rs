@@ -36,7 +36,8 @@ type RequestBody = Either<Incoming, Empty<Bytes>>;
 /// An http connection to a host. Dropping it closes it.
 pub(super) struct Upstream {
     target: Target,
-    address: IpAddr,
+    /// None when its name was left to an upstream proxy.
+    address: Option<IpAddr>,
     sender: http1::SendRequest<RequestBody>,
     /// Moves its bytes.
     _task: AbortOnDropHandle<()>,

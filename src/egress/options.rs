@@ -8,7 +8,7 @@ use url::Url;
 
 use super::address;
 use super::rules::{Pattern, Ports, Rule};
-use super::target::Host;
+use super::target::{Host, Target};
 use crate::limits::Bytes;
 
 /// Most rules in each list of a session.
@@ -16,6 +16,8 @@ pub const MAX_RULES: usize = 256;
 
 /// Longest user name or password of a proxy (RFC 1929 has one byte for the length).
 const MAX_CREDENTIAL: usize = 255;
+/// Characters repeated of a text that is no server.
+const MAX_SHOWN: usize = 100;
 
 /// What one session may reach. Narrows the daemon's rules, never widens them; the session's own
 /// loopback is not subject to it.
@@ -181,11 +183,15 @@ pub enum ProxyError {
     /// User name or password in the URL.
     #[error("must not hold a user name or password; they have fields of their own")]
     UserInfo,
-    /// A password without a name, or one too long.
+    /// Not a user name.
+    #[error("must be at most {MAX_CREDENTIAL} bytes, without control characters and ':'")]
+    Username,
+    /// Not a password, or one without a user name, or none where there must be one.
     #[error(
-        "user name and password have at most {MAX_CREDENTIAL} bytes, no control characters and no ':' in the name; a password needs a name"
+        "must be at most {MAX_CREDENTIAL} bytes, without control characters, and go with a user \
+         name; with socks5 a user name needs one"
     )]
-    Credentials,
+    Password,
 }
 
 impl Proxy {
@@ -194,11 +200,11 @@ impl Proxy {
     /// # Errors
     /// What is wrong with it; never repeats the password.
     pub fn new(server: &str, username: &str, password: &str) -> Result<Self, ProxyError> {
-        let url = Url::parse(server).map_err(|_| ProxyError::Server(server.to_owned()))?;
+        let bad = || ProxyError::Server(shown(server));
+        let url = Url::parse(server).map_err(|_| bad())?;
         if !url.username().is_empty() || url.password().is_some() {
             return Err(ProxyError::UserInfo);
         }
-        let bad = || ProxyError::Server(server.to_owned());
         let scheme = match url.scheme() {
             "http" => ProxyScheme::Http,
             "socks5" => ProxyScheme::Socks5,
@@ -213,12 +219,17 @@ impl Proxy {
         let host = Host::parse(url.host_str().unwrap_or_default()).map_err(|_| bad())?;
         let is_fine =
             |text: &str| text.len() <= MAX_CREDENTIAL && !text.chars().any(char::is_control);
-        if !is_fine(username)
-            || !is_fine(password)
-            || username.contains(':')
-            || (username.is_empty() && !password.is_empty())
-        {
-            return Err(ProxyError::Credentials);
+        if !is_fine(username) || username.contains(':') {
+            return Err(ProxyError::Username);
+        }
+        let goes_with_name = match (username.is_empty(), password.is_empty()) {
+            (true, true) | (false, false) => true,
+            (true, false) => false,
+            // RFC 1929 has no empty password.
+            (false, true) => scheme == ProxyScheme::Http,
+        };
+        if !is_fine(password) || !goes_with_name {
+            return Err(ProxyError::Password);
         }
         let credentials =
             (!username.is_empty()).then(|| (username.to_owned(), password.to_owned()));
@@ -229,6 +240,24 @@ impl Proxy {
             credentials,
         })
     }
+
+    /// Where it is.
+    pub(super) fn target(&self) -> Target {
+        Target {
+            host: self.host.clone(),
+            port: self.port,
+        }
+    }
+}
+
+/// A text that should have been a server, for a message: cut, and without what may be credentials.
+fn shown(server: &str) -> String {
+    let (hidden, rest) = match server.rsplit_once('@') {
+        Some((_, rest)) => ("***@", rest),
+        None => ("", server),
+    };
+    let rest = rest.chars().take(MAX_SHOWN).collect::<String>();
+    format!("{hidden}{rest}")
 }
 
 impl fmt::Display for Proxy {

@@ -16,7 +16,7 @@ use super::address::{self, Openable, Range};
 use super::host_addresses::HostAddresses;
 use super::rules::{Pattern, Ports, Rule, RuleError};
 use super::target::{Host, Target};
-use super::{Config, Error};
+use super::{Config, Error, Proxy};
 
 /// Open on public hosts without any rule: http and https.
 const DEFAULT_PORTS: [u16; 2] = [80, 443];
@@ -91,6 +91,7 @@ impl Policy {
     /// # Errors
     /// The first entry that is not as it must be.
     pub fn new(config: &Config) -> Result<Self, Error> {
+        config.upstream.validate()?;
         for rule in &config.allow {
             check_allow(rule).map_err(|source| Error::Entry {
                 list: "allow",
@@ -141,6 +142,26 @@ impl Policy {
                 entry: entry.to_string(),
                 source: RuleError::Reserved,
             }),
+        }
+    }
+
+    /// Whether a session's proxy could be reached, as far as that shows without looking it up.
+    ///
+    /// # Errors
+    /// `Refused` with the rule.
+    pub fn check_proxy(&self, proxy: &Proxy) -> Result<(), Error> {
+        let target = &proxy.target();
+        let refused = |refusal| Error::Refused {
+            target: target.to_string(),
+            refusal,
+        };
+        let route = self.check_target(target).map_err(refused)?;
+        match (&target.host, route) {
+            (_, Route::OwnLoopback) => Err(refused(Refusal::Range("loopback".to_owned()))),
+            (Host::Address(address), Route::Outside) => {
+                self.check_addresses(target, &[*address]).map_err(refused)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -229,6 +250,18 @@ impl Policy {
             .iter()
             .flat_map(|&address| address::facets(address))
             .try_for_each(|address| self.check_address(target, address, &own))
+    }
+
+    /// Instead of the second step, for a name that is looked up elsewhere: passes only if the port
+    /// is open without regard to any address.
+    pub(super) fn check_unresolved(&self, target: &Target) -> Result<(), Refusal> {
+        let port = target.port;
+        let opens = |rule: &Rule| rule.pattern.names(&target.host) && opens_port(rule, port);
+        if DEFAULT_PORTS.contains(&port) || self.allow.iter().any(opens) {
+            Ok(())
+        } else {
+            Err(Refusal::Port(port))
+        }
     }
 
     fn check_address(

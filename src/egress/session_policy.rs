@@ -93,6 +93,13 @@ impl SessionPolicy {
         let mut facets = addresses.iter().flat_map(|&a| address::facets(a));
         facets.find_map(|address| find(&self.options.deny, |rule| rule.is_about(address, port)))
     }
+
+    /// Instead of the second step, for a name that is looked up elsewhere: what its name and port
+    /// alone say.
+    pub(super) fn check_unresolved(&self, target: &Target) -> Result<(), Refusal> {
+        self.daemon.check_unresolved(target)?;
+        self.check_addresses(target, &[])
+    }
 }
 
 fn find(rules: &[Rule], matches: impl Fn(&Rule) -> bool) -> Option<&Rule> {

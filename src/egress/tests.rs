@@ -9,3 +9,4 @@ mod own_loopback;
 mod session;
 mod support;
 mod tunnel;
+mod upstream;

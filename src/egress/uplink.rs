@@ -20,6 +20,9 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{LookupIpStrategy, ResolveHosts, ResolverConfig};
 use hickory_resolver::name_server::TokioConnectionProvider;
 use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+
+use super::upstream::ProxyFailure;
 
 /// One try at one name server; with one more it stays within the time the proxy gives a lookup.
 const LOOKUP_TRY: Duration = Duration::from_secs(4);
@@ -31,8 +34,46 @@ const CACHED_NAMES: usize = 512;
 pub(super) trait Uplink: Send + Sync + fmt::Debug {
     /// Every address `name` has. Dropping the future ends the lookup.
     fn resolve<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<IpAddr>, LookupError>>;
-    /// A connection to exactly this address.
-    fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<TcpStream>>;
+    /// A connection to exactly this address; gives up at `until`.
+    fn connect(
+        &self,
+        address: SocketAddr,
+        until: Instant,
+    ) -> BoxFuture<'_, Result<TcpStream, ConnectError>>;
+    /// A connection to a name that is looked up elsewhere; `None` where names are looked up here.
+    fn connect_by_name<'a>(
+        &'a self,
+        _name: &'a str,
+        _port: u16,
+        _until: Instant,
+    ) -> Option<BoxFuture<'a, Result<TcpStream, ConnectError>>> {
+        None
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectError {
+    /// No connection over TCP.
+    #[error(transparent)]
+    Tcp(#[from] io::Error),
+    /// No connection over TCP in time.
+    #[error("it took too long")]
+    TimedOut,
+    /// A proxy on the way does not make it.
+    #[error(transparent)]
+    Proxy(#[from] ProxyFailure),
+}
+
+impl ConnectError {
+    /// Whether the time ran out.
+    pub(super) fn is_timeout(&self) -> bool {
+        match self {
+            Self::Tcp(_) => false,
+            Self::TimedOut => true,
+            Self::Proxy(failure) => failure.is_timeout(),
+        }
+    }
 }
 
 /// Why a name has no addresses.
@@ -117,7 +158,16 @@ impl Uplink for Direct {
         })
     }
 
-    fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<TcpStream>> {
-        Box::pin(TcpStream::connect(address))
+    fn connect(
+        &self,
+        address: SocketAddr,
+        until: Instant,
+    ) -> BoxFuture<'_, Result<TcpStream, ConnectError>> {
+        Box::pin(async move {
+            match timeout_at(until, TcpStream::connect(address)).await {
+                Ok(connected) => Ok(connected?),
+                Err(_) => Err(ConnectError::TimedOut),
+            }
+        })
     }
 }

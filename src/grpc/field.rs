@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::{Limits, v1};
-use crate::egress::{MAX_RULES, NetworkOptions, Proxy, Rule};
+use crate::egress::{MAX_RULES, NetworkOptions, Proxy, ProxyError, Rule};
 use crate::execution::{BadRequest, DEFAULT_TIMEOUT, ExecutionOptions, Language, OutputLimits};
 use crate::id::{ExecutionId, SessionId};
 use crate::limits::Bytes;
@@ -149,8 +149,14 @@ fn network(
             .collect::<Result<Vec<_>, _>>()
     };
     let proxy = |wire: v1::Proxy| {
-        Proxy::new(&wire.server, &wire.username, &wire.password)
-            .map_err(|error| FieldError::new(format!("{prefix}proxy"), error.to_string()))
+        Proxy::new(&wire.server, &wire.username, &wire.password).map_err(|error| {
+            let field = match error {
+                ProxyError::Server(_) | ProxyError::UserInfo => "server",
+                ProxyError::Username => "username",
+                ProxyError::Password => "password",
+            };
+            FieldError::new(format!("{prefix}proxy.{field}"), error.to_string())
+        })
     };
     let max_bytes = Bytes(wire.max_bytes);
     if max_bytes > most {

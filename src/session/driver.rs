@@ -30,6 +30,7 @@ pub(super) struct Deps {
     pub(super) sandboxes: Sandboxes,
     pub(super) configs: Configs,
     pub(super) policy: Arc<egress::Policy>,
+    pub(super) upstream: Option<egress::Upstream>,
 }
 
 /// The parts of a session, as far as they are built. Ended in reverse order.
@@ -113,6 +114,7 @@ async fn start(
 
     let way_out = Arc::new(Egress::new(
         Arc::clone(&deps.policy),
+        deps.upstream.as_ref(),
         shared.options.network.clone(),
         Arc::new(Loopback::new(&space)),
     ));

@@ -96,19 +96,23 @@ impl Registry {
     /// An empty registry.
     ///
     /// # Errors
-    /// When the egress rules are not valid.
+    /// When the egress section is not valid.
     pub fn new(sandboxes: Sandboxes, configs: Configs) -> Result<Self, egress::Error> {
         let own_ports = configs.own_ports.iter().copied();
         let policy = own_ports.fold(
             egress::Policy::new(&configs.egress)?.reserve(&OWN_PORTS)?,
             egress::Policy::protect,
         );
-        let degraded = sandboxes
+        let upstream = egress::Upstream::new(&configs.egress)?;
+        let of_host = sandboxes
             .report()
             .probes
             .iter()
             .filter(|probe| probe.state != ProbeState::Works)
-            .map(|probe| format!("{}: {}", probe.mechanism, probe.detail))
+            .map(|probe| format!("{}: {}", probe.mechanism, probe.detail));
+        let of_network = configs.egress.weakening();
+        let degraded = of_host
+            .chain(of_network.map(|weakening| format!("egress: {weakening}")))
             .collect();
         let remembered = configs.session.remembered;
         Ok(Self {
@@ -117,6 +121,7 @@ impl Registry {
                     sandboxes,
                     configs,
                     policy: Arc::new(policy),
+                    upstream,
                 }),
                 degraded,
                 sessions: Mutex::default(),
@@ -138,6 +143,7 @@ impl Registry {
         idempotency_key: Option<String>,
     ) -> Result<SessionView, Error> {
         options.validate()?;
+        self.check_proxy(&options, "options.network.proxy.server")?;
         if let Some(key) = &idempotency_key
             && (key.is_empty() || key.len() > MAX_IDEMPOTENCY_KEY)
         {
@@ -157,6 +163,16 @@ impl Registry {
             Err(Error::SessionEnded { .. }) if keyed => Ok(shared.view()),
             ready => ready.map(|()| shared.view()),
         }
+    }
+
+    /// Refuses a session's proxy by the daemon's rules, as far as they tell without looking it up;
+    /// the rest shows with the session's requests.
+    fn check_proxy(&self, options: &SessionOptions, field: &'static str) -> Result<(), Error> {
+        let Some(proxy) = &options.network.proxy else {
+            return Ok(());
+        };
+        let checked = self.inner.deps.policy.check_proxy(proxy);
+        checked.map_err(|error| BadRequest::new(field, error.to_string()).into())
     }
 
     /// Registers a session and starts its task, or finds the one its key stands for.
@@ -356,6 +372,7 @@ impl Registry {
         options: ExecutionOptions,
     ) -> Result<Execution, Error> {
         session_options.validate()?;
+        self.check_proxy(&session_options, "options.one_shot.network.proxy.server")?;
         let shared = self.open(session_options, None)?;
         let abandoned = AbandonOnDrop(Some(Arc::clone(&shared)));
         let started = match shared.wait_ready().await {

@@ -168,7 +168,7 @@ async fn failures_to_reach_a_host_have_their_own_status() {
         (
             "slow.test",
             "504 Gateway Timeout",
-            "connecting to slow.test:80 took too long",
+            "cannot connect to slow.test:80: it took too long",
         ),
         (
             "smtp.test",

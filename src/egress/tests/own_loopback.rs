@@ -1,7 +1,6 @@
 //! `localhost`: the session's own servers, and ports of the host.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
@@ -9,10 +8,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::support::{
-    Client, Internet, OwnServers, Proxy, RESERVED, SOON, echo_bytes, echo_host, host,
+    Client, Internet, OwnServers, Proxy, RESERVED, SOON, echo_bytes, echo_host, egress, host,
 };
-use crate::egress::session_policy::SessionPolicy;
-use crate::egress::{Config, Egress, Limits, NetworkOptions, Policy, relay};
+use crate::egress::{Config, Limits, NetworkOptions, relay};
 
 async fn proxy(own: OwnServers, config: &Config) -> Proxy {
     Proxy::start_in(
@@ -125,17 +123,11 @@ impl Relay {
                 .collect(),
             ..Config::default()
         };
-        let policy = Arc::new(Policy::new(&config).unwrap());
         let internet = Internet::default().server(&format!("127.0.0.1:{port}"), server);
-        let egress = Egress {
-            policy: SessionPolicy::new(policy, NetworkOptions::default()),
-            uplink: Box::new(internet),
-            own_loopback: Arc::new(OwnServers::default()),
-            failed: std::sync::Mutex::default(),
-            limits,
-        };
+        let own = OwnServers::default();
+        let egress = egress(internet, own, &config, NetworkOptions::default(), limits);
         let cancel = CancellationToken::new();
-        let task = tokio::spawn(relay(vec![listener], Arc::new(egress), cancel.clone()));
+        let task = tokio::spawn(relay(vec![listener], egress, cancel.clone()));
         Self { port, cancel, task }
     }
 

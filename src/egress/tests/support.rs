@@ -10,12 +10,14 @@ use futures_util::future::BoxFuture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::egress::proxy;
-use crate::egress::session_policy::SessionPolicy;
-use crate::egress::uplink::{LookupError, Uplink};
-use crate::egress::{Config, Egress, Limits, NetworkOptions, OwnLoopback, Policy, Source};
+use crate::egress::uplink::{ConnectError, LookupError, Uplink};
+use crate::egress::{
+    Config, Egress, Limits, NetworkOptions, OwnLoopback, Policy, Source, Upstream,
+};
 
 /// Long enough for anything that should happen at all on a busy machine.
 pub(super) const SOON: Duration = Duration::from_secs(20);
@@ -24,7 +26,7 @@ pub(super) const SOON: Duration = Duration::from_secs(20);
 pub(super) const RESERVED: u16 = 9222;
 
 /// Names and addresses of a small internet.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Internet {
     names: HashMap<String, Vec<IpAddr>>,
     servers: HashMap<SocketAddr, SocketAddr>,
@@ -62,7 +64,11 @@ impl Uplink for Internet {
         Box::pin(async move { answer.ok_or(LookupError::NoAddress) })
     }
 
-    fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<TcpStream>> {
+    fn connect(
+        &self,
+        address: SocketAddr,
+        until: Instant,
+    ) -> BoxFuture<'_, Result<TcpStream, ConnectError>> {
         self.connected.lock().unwrap().push(address);
         // Loopback is what it is; other addresses lead nowhere unless a server stands there.
         let server = match self.servers.get(&address) {
@@ -71,8 +77,11 @@ impl Uplink for Internet {
         };
         Box::pin(async move {
             match server {
-                Some(server) => TcpStream::connect(server).await,
-                None => std::future::pending().await,
+                Some(server) => Ok(TcpStream::connect(server).await?),
+                None => {
+                    tokio::time::sleep_until(until).await;
+                    Err(ConnectError::TimedOut)
+                }
             }
         })
     }
@@ -92,6 +101,28 @@ impl OwnLoopback for OwnServers {
             }
         })
     }
+}
+
+/// The way out of a session over this internet.
+pub(super) fn egress(
+    internet: Internet,
+    own_servers: OwnServers,
+    config: &Config,
+    options: NetworkOptions,
+    limits: Limits,
+) -> Arc<Egress> {
+    let policy = Policy::new(config).unwrap().reserve(&[RESERVED]).unwrap();
+    let upstream = Upstream::new(config).unwrap();
+    let (internet, own) = (Box::new(internet), Arc::new(own_servers));
+    let policy = Arc::new(policy);
+    Arc::new(Egress::over(
+        internet,
+        policy,
+        upstream.as_ref(),
+        options,
+        own,
+        limits,
+    ))
 }
 
 /// A proxy serving on loopback.
@@ -132,15 +163,7 @@ impl Proxy {
     ) -> Self {
         let connected = Arc::clone(&internet.connected);
         let looked_up = Arc::clone(&internet.looked_up);
-        let policy = Policy::new(config).unwrap().reserve(&[RESERVED]).unwrap();
-        let policy = Arc::new(policy);
-        let egress = Arc::new(Egress {
-            policy: SessionPolicy::new(policy, options),
-            uplink: Box::new(internet),
-            own_loopback: Arc::new(own_servers),
-            limits,
-            failed: Mutex::default(),
-        });
+        let egress = egress(internet, own_servers, config, options, limits);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let cancel = CancellationToken::new();
