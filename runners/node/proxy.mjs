@@ -6,11 +6,14 @@
  * undici's own proxy agent would do for `fetch`, but it hides why a proxy refused.
  */
 import { readFileSync } from 'node:fs';
-import http from 'node:http';
-import https from 'node:https';
 import { createRequire } from 'node:module';
 
 const load = createRequire(import.meta.url);
+// An import would look at every name they export, and so load undici from Node 22 on.
+/** @type {typeof import('node:http')} */
+const http = load('node:http');
+/** @type {typeof import('node:https')} */
+const https = load('node:https');
 const { env } = process;
 const { URL } = globalThis;
 const { defineProperty } = Object;
@@ -68,7 +71,8 @@ function tunnelFetch(plain, secure) {
   // Where fetch looks for its dispatcher: in undici up to 7, which Node up to 24 has, and from 8 on.
   for (const version of [1, 2]) {
     const place = Symbol.for(`undici.globalDispatcher.${version}`);
-    defineProperty(globalThis, place, { value, writable: true, configurable: true });
+    // Where undici is loaded already the property cannot be configured, but it can be written.
+    defineProperty(globalThis, place, { value, writable: true });
   }
 }
 
