@@ -20,6 +20,7 @@ mod bash;
 mod browser;
 mod callers;
 mod cli;
+mod clients;
 mod concurrency;
 mod conformance;
 mod docs;
