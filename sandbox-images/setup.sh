@@ -2,7 +2,7 @@
 # Installs what Pagebox needs on a Debian 12 machine, or in an image made from it.
 #
 #   sandbox-images/setup.sh          what the daemon and its sandboxes need
-#   sandbox-images/setup.sh --dev    that, and the linters of `make check`
+#   sandbox-images/setup.sh --dev    that, and what `make check` and the tests need
 #
 # Run as root, or as a user with sudo. Running it again does nothing and takes well under a
 # second: each part is keyed by a hash of what it was made from. Two runs at once take turns.
@@ -75,7 +75,8 @@ install_packages() {
 		bash coreutils curl findutils gawk git grep jq sed wget
 	)
 	if $dev; then
-		wanted+=(shellcheck shfmt)
+		# iproute2: tests build networks of their own
+		wanted+=(shellcheck shfmt iproute2)
 	fi
 	# Cargo needs a linker; a machine with Rust nearly always has one already.
 	command -v cc >/dev/null || wanted+=(gcc libc6-dev)

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use hyper_util::rt::TokioIo;
 use pagebox::grpc::v1::execution_options::Place;
 use pagebox::grpc::v1::execution_service_client::ExecutionServiceClient;
 use pagebox::grpc::v1::session_service_client::SessionServiceClient;
@@ -33,6 +34,26 @@ impl Client {
         let endpoint = Endpoint::from_shared(url.to_owned()).expect("a URL");
         Self {
             channel: endpoint.timeout(REPLY_DEADLINE).connect_lazy(),
+        }
+    }
+
+    /// The same, over connections that `connect` makes: to a daemon in another network namespace.
+    pub(crate) fn through(
+        url: &str,
+        connect: impl Fn() -> std::io::Result<std::net::TcpStream> + Clone + Send + 'static,
+    ) -> Self {
+        let endpoint = Endpoint::from_shared(url.to_owned()).expect("a URL");
+        let connector = tower::service_fn(move |_| {
+            let connect = connect.clone();
+            async move {
+                let stream = connect()?;
+                stream.set_nonblocking(true)?;
+                std::io::Result::Ok(TokioIo::new(tokio::net::TcpStream::from_std(stream)?))
+            }
+        });
+        let endpoint = endpoint.timeout(REPLY_DEADLINE);
+        Self {
+            channel: endpoint.connect_with_connector_lazy(connector),
         }
     }
 

@@ -9,6 +9,8 @@
 mod client;
 #[path = "../common/daemon.rs"]
 mod daemon;
+#[path = "../common/internet.rs"]
+mod internet;
 #[path = "../common/leaks.rs"]
 mod leaks;
 mod shared;
@@ -24,6 +26,7 @@ mod clients;
 mod concurrency;
 mod conformance;
 mod docs;
+mod egress;
 mod ends;
 mod errors;
 mod layers;
