@@ -85,9 +85,9 @@ pub(super) fn env(language: Language, cdp_url: &str) -> Vec<(String, String)> {
 }
 
 fn path(language: Language) -> &'static str {
+    // With the programs that pip and npm install.
     match language {
-        Language::Node | Language::Python => "/usr/local/bin:/usr/bin:/bin",
-        // With the programs that pip and npm install.
+        Language::Node | Language::Python => "/workspace/.local/bin:/usr/local/bin:/usr/bin:/bin",
         Language::Bash => {
             "/opt/pagebox/runners/bash/bin:/workspace/.local/bin:/usr/local/bin:/usr/bin:/bin"
         }

@@ -135,7 +135,12 @@ impl World {
     /// # Panics
     /// When anything of it fails.
     pub(crate) fn start(binary: &Path, config: &str) -> Self {
-        let internet = Internet::start();
+        Self::start_with(binary, config, axum::Router::new())
+    }
+
+    /// The same, with `more` pages on the sites.
+    pub(crate) fn start_with(binary: &Path, config: &str, more: axum::Router) -> Self {
+        let internet = Internet::start_with(more);
         let daemon = internet.host.run(|| {
             own_files().expect("root may mount");
             Daemon::start_with(binary, config, &[])
@@ -172,6 +177,11 @@ impl Internet {
     /// # Panics
     /// When anything of it fails.
     pub(crate) fn start() -> Self {
+        Self::start_with(axum::Router::new())
+    }
+
+    /// The same, with `more` pages on the sites.
+    fn start_with(more: axum::Router) -> Self {
         let host = Arc::new(Netns::new().expect("root"));
         let internet = Arc::new(Netns::new().expect("root"));
         join(&host, &internet);
@@ -188,9 +198,9 @@ impl Internet {
         let (names, upstream) = (dns.clone(), proxies.clone());
         let serving = async move {
             for port in HTTP_PORTS {
-                sites::serve(port, None, served.clone()).await?;
+                sites::serve(port, None, more.clone(), served.clone()).await?;
             }
-            sites::serve(HTTPS_PORT, Some(tls), served.clone()).await?;
+            sites::serve(HTTPS_PORT, Some(tls), more, served.clone()).await?;
             for port in DATAGRAM_PORTS {
                 sites::watch_datagrams(port, served.clone()).await?;
             }

@@ -3,6 +3,15 @@
 import os
 import site
 import sys
+from importlib.machinery import (
+    BYTECODE_SUFFIXES,
+    EXTENSION_SUFFIXES,
+    SOURCE_SUFFIXES,
+    ExtensionFileLoader,
+    FileFinder,
+    SourceFileLoader,
+    SourcelessFileLoader,
+)
 from typing import Final
 
 PACKAGE_FOLDERS: Final = ("site-packages", "dist-packages")
@@ -18,9 +27,16 @@ class UserPackages:
         # Before what comes with Python here: what the user installs wins.
         places = (i for i, path in enumerate(sys.path) if path.endswith(PACKAGE_FOLDERS))
         sys.path.insert(next(places, len(sys.path)), self._folder)
+        # A folder that does not exist would be remembered as one without modules, even once pip made it.
+        sys.path_importer_cache[self._folder] = FileFinder(
+            self._folder,
+            (ExtensionFileLoader, EXTENSION_SUFFIXES),
+            (SourceFileLoader, SOURCE_SUFFIXES),
+            (SourcelessFileLoader, BYTECODE_SUFFIXES),
+        )
 
     def refresh(self) -> None:
-        """Sees what was installed since the last call, `.pth` files included."""
+        """Reads the `.pth` files again if anything was installed since the last call."""
         try:
             changed = os.stat(self._folder).st_mtime_ns
         except OSError:
@@ -28,8 +44,4 @@ class UserPackages:
         if changed == self._read:
             return
         self._read = changed
-        # A folder that did not exist was remembered as one without modules. (`invalidate_caches` would
-        # forget that, too, but it loads `importlib.metadata`, which takes longer than most executions.)
-        if sys.path_importer_cache.get(self._folder) is None:
-            sys.path_importer_cache.pop(self._folder, None)
         site.addsitedir(self._folder)

@@ -140,28 +140,34 @@ struct Place {
     tls: Option<TlsAcceptor>,
 }
 
-/// Serves http, or https, on a port of every address until the runtime ends.
+/// Serves http, or https, on a port of every address until the runtime ends: its own pages and `more`.
 pub(super) async fn serve(
     port: u16,
     tls: Option<TlsAcceptor>,
+    more: Router,
     arrivals: Arc<Arrivals>,
 ) -> io::Result<()> {
     let listener = TcpListener::bind(("::", port)).await?;
-    accept(listener, tls, arrivals);
+    accept(listener, tls, router().merge(more), arrivals);
     Ok(())
 }
 
 /// The same on a listener of another namespace.
 pub(super) fn serve_on(listener: std::net::TcpListener, arrivals: Arc<Arrivals>) -> io::Result<()> {
     listener.set_nonblocking(true)?;
-    accept(TcpListener::from_std(listener)?, None, arrivals);
+    accept(TcpListener::from_std(listener)?, None, router(), arrivals);
     Ok(())
 }
 
-fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, arrivals: Arc<Arrivals>) {
+fn accept(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    arrivals: Arc<Arrivals>,
+) {
     let place = Place {
         arrivals,
-        router: router(),
+        router,
         tls,
     };
     tokio::spawn(async move {
