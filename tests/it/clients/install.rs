@@ -157,7 +157,7 @@ async fn pip_works_in_every_way_it_is_called() {
     );
     for scheme in ["http", "https"] {
         let code = format!(
-            "pip install --retries 0 --trusted-host {INSIDE} -i {scheme}://{INSIDE}/simple/ other"
+            "pip -vv install --retries 1 --trusted-host {INSIDE} -i {scheme}://{INSIDE}/simple/ other"
         );
         let reply = shopper.run(Bash, &code).await;
         let said = everything(&reply);

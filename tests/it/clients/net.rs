@@ -1,12 +1,11 @@
 //! The internet these tests share, with pages for them, and sessions that trust its certificates.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::OnceLock;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, Path, Query};
+use axum::extract::{DefaultBodyLimit, Path};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -21,6 +20,8 @@ use crate::site::sha256;
 /// Its sites on the public internet, by name and scheme.
 pub(super) const SITES: [&str; 2] = ["http://shop.sites.example", "https://shop.sites.example"];
 const SHOP: &str = "93.184.216.60";
+/// Where `counted.sites.example` is, which one test alone asks.
+pub(super) const COUNTED: &str = "93.184.216.61";
 /// A name whose address is private.
 pub(super) const INSIDE: &str = "inside.sites.example";
 /// A port of the internet on which a server speaks HTTP/1.0.
@@ -54,6 +55,7 @@ pub(super) fn net() -> Option<&'static World> {
         let world = World::start_with(binary(), CONFIG, pages);
         world.dns().fixed("shop.sites.example", &[SHOP]);
         world.dns().fixed(INSIDE, &["10.0.0.5"]);
+        world.dns().fixed("counted.sites.example", &[COUNTED]);
         serve_old(&world);
         world
     };
@@ -108,7 +110,6 @@ fn router() -> Router {
         .route("/sum", post(sum).put(sum))
         .route("/gzip", get(gzip))
         .route("/pieces", get(pieces))
-        .route("/cookie", get(cookie))
         .layer(DefaultBodyLimit::max(UPLOAD_BYTES))
 }
 
@@ -128,7 +129,7 @@ async fn numbers(Path(count): Path<usize>) -> Vec<u8> {
     noise(count)
 }
 
-/// `METHOD-less` sum of what came: its length, its hash, and how its length was announced.
+/// What came: its length, its hash, and how its length was announced.
 async fn sum(headers: HeaderMap, body: Bytes) -> String {
     let framing = match headers.get(header::CONTENT_LENGTH) {
         Some(_) => "length",
@@ -145,24 +146,6 @@ async fn gzip() -> Response {
 async fn pieces() -> Response {
     let pieces = ["one ", "two ", "three"].map(|piece| Ok::<_, Infallible>(piece));
     Body::from_stream(tokio_stream::iter(pieces)).into_response()
-}
-
-/// Says which cookies came, and sets one.
-async fn cookie(headers: HeaderMap, Query(query): Query<BTreeMap<String, String>>) -> Response {
-    let came = headers
-        .get(header::COOKIE)
-        .map(|value| value.to_str().unwrap());
-    let body = came.unwrap_or("none").to_owned();
-    let set = query
-        .into_iter()
-        .map(|(name, value)| format!("{name}={value}; Path=/"));
-    let mut response = body.into_response();
-    for one in set {
-        response
-            .headers_mut()
-            .append(header::SET_COOKIE, one.parse().unwrap());
-    }
-    response
 }
 
 /// A server of the old kind: status line of HTTP/1.0, no length, ends by closing.
