@@ -144,7 +144,7 @@ async fn gzip() -> Response {
 
 /// A chunked body.
 async fn pieces() -> Response {
-    let pieces = ["one ", "two ", "three"].map(|piece| Ok::<_, Infallible>(piece));
+    let pieces = ["one ", "two ", "three"].map(Ok::<_, Infallible>);
     Body::from_stream(tokio_stream::iter(pieces)).into_response()
 }
 
