@@ -67,12 +67,20 @@ function connector(straight, plain, secure) {
     const proxy = encrypted ? secure : plain;
     if (!proxy || isExempt(options.hostname)) return straight(options, done);
     const port = options.port || (encrypted ? 443 : 80);
-    tunnel(proxy, `${options.hostname}:${port}`, (error, socket) => {
+    tunnel(proxy, authority(options.hostname, port), (error, socket) => {
       if (error || !encrypted) done(error, socket);
       else straight({ ...options, httpSocket: socket }, done);
     });
     return undefined;
   };
+}
+
+/**
+ * As a CONNECT names it: IPv6 addresses in brackets.
+ * @param {string} host @param {string | number} port
+ */
+function authority(host, port) {
+  return host.includes(':') && !host.startsWith('[') ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
 /**
@@ -125,7 +133,7 @@ function connecting(Base, proxy, encrypted) {
     /** @type {(error: Error | null, socket?: any) => void} */ done,
   ) {
     if (options.socketPath || isExempt(options.host)) return straight.call(this, options, done);
-    tunnel(proxy, `${options.host}:${options.port}`, (error, socket) => {
+    tunnel(proxy, authority(options.host, options.port), (error, socket) => {
       if (error || !encrypted) done(error, socket);
       else done(null, connect({ ...options, socket }));
     });
