@@ -47,9 +47,9 @@ use crate::client::Client;
 use crate::daemon::Daemon;
 use proxies::Proxies;
 
-pub(crate) use dns::Dns;
+pub(crate) use dns::{Dns, Zone};
 pub(crate) use netns::Netns;
-pub(crate) use sites::Arrivals;
+pub(crate) use sites::{Arrival, Arrivals};
 
 /// The host's own addresses: public ones.
 pub(crate) const HOST_V4: &str = "45.76.10.2";
