@@ -108,3 +108,23 @@ async fn agent_browser_opens_public_names_and_is_told_of_refusals() {
     assert!(said.contains("private-use 10.0.0.0/8"), "{said}");
     shopper.session.stop().await;
 }
+
+/// Without a variable that names one, programs trust whom the host trusts.
+#[tokio::test]
+async fn the_hosts_certificates_are_where_openssl_looks() {
+    let Some(world) = net() else { return };
+    let session = world.client().open("about:blank").await;
+    let code =
+        "import ssl\npaths = ssl.get_default_verify_paths()\nbool(paths.cafile or paths.capath)";
+    assert_eq!(session.python(code).await, "true");
+    let code = "python3 -c 'import ssl; paths = ssl.get_default_verify_paths(); \
+                print(bool(paths.cafile or paths.capath))'; grep -c BEGIN /etc/ssl/certs/ca-certificates.crt";
+    let said = session.bash(code).await;
+    let (paths, count) = said.split_once('\n').unwrap();
+    assert_eq!(paths, "True");
+    assert!(count.parse::<u32>().unwrap() > 50, "{count}");
+    // The host's keys are not among it.
+    let reply = session.exec(Language::Bash, "ls /etc/ssl/private").await;
+    assert_ne!(reply.exit_code, 0);
+    session.stop().await;
+}

@@ -53,7 +53,7 @@ pub(super) async fn node_fetch(session: &OpenSession, urls: &[&str]) -> Vec<Line
            (r) => [r.status, r.headers.get('x-pagebox-egress')].filter((x) => x).join(' '),
            (e) => {{
              const why = String(e.cause?.message ?? e.message);
-             const refused = / 403 Forbidden \\((.*)\\)/.exec(why);
+             const refused = / 403 Forbidden: (.*)/.exec(why);
              return refused ? '403 ' + refused[1] : 'failed: ' + why;
            }}))))",
         json(urls)
