@@ -1,9 +1,11 @@
 //! The clients a session has, each asked to open URLs and to say in one line what came of it:
 //! `200`, `403 RULE` where it can see the rule, `failed …` where it saw no HTTP answer.
 
+use std::time::Duration;
+
 use pagebox::grpc::v1::Language;
 
-use crate::client::OpenSession;
+use crate::client::{OpenSession, describe};
 
 /// Outcome of one URL.
 pub(super) type Line = String;
@@ -11,6 +13,16 @@ pub(super) type Line = String;
 /// Whether this is a refusal, by `rule` as far as the client could tell.
 pub(super) fn is_refused(line: &str, rule: &str) -> bool {
     line == format!("403 {rule}") || line == "403" || line == "failed: refused"
+}
+
+/// Longest time for a whole list of URLs: what each may take adds up.
+const TIMEOUT: Duration = Duration::from_secs(110);
+
+/// Runs code that must succeed; its result, or what it printed.
+async fn run(session: &OpenSession, language: Language, code: &str) -> String {
+    let reply = session.exec_within(TIMEOUT, language, code).await;
+    assert!(reply.success, "{code}\n{}", describe(&reply));
+    reply.result.unwrap_or(reply.stdout)
 }
 
 fn json(urls: &[&str]) -> String {
@@ -41,7 +53,7 @@ pub(super) async fn goto(session: &OpenSession, urls: &[&str]) -> Vec<Line> {
          JSON.stringify(said)",
         json(urls)
     );
-    lines(&session.node(&code).await, urls)
+    lines(&run(session, Language::Node, &code).await, urls)
 }
 
 /// Node's `fetch`, redirects followed.
@@ -58,7 +70,7 @@ pub(super) async fn node_fetch(session: &OpenSession, urls: &[&str]) -> Vec<Line
            }}))))",
         json(urls)
     );
-    lines(&session.node(&code).await, urls)
+    lines(&run(session, Language::Node, &code).await, urls)
 }
 
 /// Python's `urllib`, redirects followed. It cannot open https at an IPv6 address through any proxy:
@@ -80,7 +92,7 @@ def one(url):
 json.dumps([one(url) for url in {}])",
         json(urls)
     );
-    lines(&session.python(&code).await, urls)
+    lines(&run(session, Language::Python, &code).await, urls)
 }
 
 /// `curl -L`.
@@ -103,7 +115,7 @@ print(json.dumps([one(url) for url in {}]))
 END"#,
         json(urls)
     );
-    lines(&session.bash(&code).await, urls)
+    lines(&run(session, Language::Bash, &code).await, urls)
 }
 
 /// Raw bytes to the proxy of the code's namespace, one connection each, which the last request has
@@ -129,7 +141,7 @@ def one(request):
 json.dumps([one(r) for r in {}])"#,
         serde_json::to_string(requests).unwrap()
     );
-    let said = session.python(&code).await;
+    let said = run(session, Language::Python, &code).await;
     serde_json::from_str(&said).unwrap_or_else(|e| panic!("{e}: {said}"))
 }
 
@@ -194,7 +206,7 @@ pub(super) async fn every_way_of_a_page(session: &OpenSession, origins: &[&str],
          }}, [{}, '{mark}']); 'done'",
         json(origins)
     );
-    session.good(Language::Node, &code).await;
+    run(session, Language::Node, &code).await;
 }
 
 /// The names of [`every_way_of_a_page`].

@@ -184,7 +184,7 @@ async fn an_idle_browser_asks_for_nothing() {
     );
     session.python("await page.title()").await;
     session.bash("agent-browser get title").await;
-    tokio::time::sleep(Duration::from_secs(20)).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
     let names: BTreeSet<String> = asked(&world, "").into_iter().collect();
     assert_eq!(names, BTreeSet::from(["public.example".to_owned()]));
     let paths: BTreeSet<String> = world

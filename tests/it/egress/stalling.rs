@@ -29,36 +29,24 @@ async fn connections(world: &World, mark: &str, wanted: usize) {
 async fn a_download_ends_with_the_execution_that_runs_it() {
     let Some(world) = world() else { return };
     let session = world.client().open("about:blank").await;
-    for (path, mark) in [
-        ("endless?over", "endless?over"),
-        ("drip?over", "drip?over"),
-        ("silent?over", "silent?over"),
-    ] {
-        for (language, code) in [
-            (
-                Language::Bash,
-                format!("curl -s http://public.example/{path} >/dev/null"),
-            ),
-            (
-                Language::Node,
-                format!(
-                    "for await (const x of (await fetch('http://public.example/{path}')).body);"
-                ),
-            ),
-            (
-                Language::Python,
-                format!(
-                    "import urllib.request\nr = urllib.request.urlopen('http://public.example/{path}')\n\
-                     while r.read(65536): pass"
-                ),
-            ),
-        ] {
-            let limit = Duration::from_secs(4);
-            let reply = session.exec_within(limit, language, &code).await;
+    for path in ["endless?over", "drip?over", "silent?over"] {
+        let url = format!("http://public.example/{path}");
+        let bash = format!("curl -s {url} >/dev/null");
+        let node = format!("for await (const x of (await fetch('{url}')).body);");
+        let python = format!(
+            "import urllib.request\nr = urllib.request.urlopen('{url}')\nwhile r.read(65536): pass"
+        );
+        let limit = Duration::from_secs(5);
+        let replies = tokio::join!(
+            session.exec_within(limit, Language::Bash, &bash),
+            session.exec_within(limit, Language::Node, &node),
+            session.exec_within(limit, Language::Python, &python),
+        );
+        for reply in <[_; 3]>::from(replies) {
             assert_eq!(reply.outcome(), Outcome::TimedOut, "{}", describe(&reply));
-            connections(world, mark, 0).await;
         }
-        let reached = world.sites().of_request(mark);
+        connections(world, path, 0).await;
+        let reached = world.sites().of_request(path);
         assert_eq!(reached.len(), 3, "each was on its way: {reached:?}");
     }
     session.stop().await;
@@ -101,9 +89,10 @@ for path in ['endless?stuck', 'drip?stuck', 'silent?stuck'] * 10:
     stuck.append(s)
 len(stuck)";
     assert_eq!(session.python(stick).await, "30");
+    // (URLs of their own: Chromium would have one wait for the other's cache entry.)
     let stick = "await page.evaluate(() => {
         self.stuck = ['endless', 'drip', 'silent', 'drip', 'silent', 'endless']
-          .map((path) => fetch(`http://public.example/${path}?stuck&page`));
+          .map((path, n) => fetch(`http://public.example/${path}?stuck&page=${n}`));
       }); 'stuck'";
     assert_eq!(session.node(stick).await, "stuck");
     connections(&world, "?stuck", 36).await;
