@@ -74,6 +74,13 @@ pub(super) const WAYS: &[Way] = &[
         Node,
         "await (await page.request.get('@URL@')).text()",
     ),
+    way(
+        "a node program that node starts",
+        Node,
+        "const run = require('util').promisify(require('child_process').execFile); \
+         const code = 'fetch(\"@URL@\").then((answer) => answer.text()).then(console.log)'; \
+         (await run(process.execPath, ['-e', code])).stdout",
+    ),
     // With what curl shows of the proxy's answer.
     way("curl", Bash, "curl -sS -v '@URL@'"),
     way(
