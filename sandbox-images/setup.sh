@@ -72,7 +72,7 @@ install_packages() {
 		python3
 		python3-venv
 		# what bash code in a sandbox may expect to find
-		bash coreutils curl findutils gawk git grep jq sed
+		bash coreutils curl findutils gawk git grep jq sed wget
 	)
 	if $dev; then
 		# iproute2: tests build networks of their own

@@ -18,6 +18,7 @@ use crate::limits::Bytes;
 use crate::{browser, cdp, egress, runner, sandbox, session, telemetry};
 
 pub use load::{Flag, Loaded, Sources};
+pub use paths::{NodeFiles, PROGRAM_DIRS, find_program};
 
 /// Address the daemon listens on, and clients connect to, when nothing else is said.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:7370";

@@ -8,13 +8,11 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::process::Command;
 
-use crate::config::Config;
+use crate::config::{Config, PROGRAM_DIRS, find_program};
 use crate::sandbox::{self, Probe, ProbeState, Sandboxes, SpawnerProcess};
 
 /// What repairs a missing program.
 const REPAIR: &str = "run sandbox-images/setup.sh";
-/// Where programs of a sandbox may come from: sandboxes see only /usr.
-const PROGRAM_DIRS: [&str; 2] = ["/usr/local/bin", "/usr/bin"];
 const FONT_DIR: &str = "/usr/share/fonts";
 /// Directories looked through for a font: enough for any real tree, not for a loop of links.
 const MAX_FONT_DIRS: usize = 500;
@@ -224,13 +222,6 @@ fn fonts(root: &Path) -> Probe {
             root.display()
         ),
     )
-}
-
-fn find_program(name: &str) -> Option<PathBuf> {
-    PROGRAM_DIRS
-        .iter()
-        .map(|dir| Path::new(dir).join(name))
-        .find(|path| path.is_file())
 }
 
 /// What `program --version` prints, with nothing of our environment.

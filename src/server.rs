@@ -15,7 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::Config;
+use crate::config::{Config, NodeFiles};
 use crate::grpc::{self, Health};
 use crate::sandbox::{self, Image, Sandboxes, SpawnerConfig, SpawnerProcess};
 use crate::session::{Configs, Registry};
@@ -33,7 +33,13 @@ const SPAWNER_GRACE: Duration = Duration::from_secs(10);
 pub fn start_spawner(config: &Config) -> anyhow::Result<SpawnerProcess> {
     let runners = config.runners_dir()?;
     let images_dir = config.images_dir()?;
-    let images = Image::load_all(&images_dir, &[("runners", runners.as_path())])
+    let node = NodeFiles::find();
+    let vars = [
+        ("runners", &*runners),
+        ("node", &*node.program),
+        ("npm", &*node.npm),
+    ];
+    let images = Image::load_all(&images_dir, &vars)
         .with_context(|| format!("cannot read the sandbox images in {}", images_dir.display()))?;
     let spawner = sandbox::start_spawner(&SpawnerConfig {
         executable: None,

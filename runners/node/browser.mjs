@@ -11,7 +11,7 @@ import { shorten } from './present.mjs';
 const PAGE_WAIT_MS = 2000;
 
 const { defineProperty, hasOwn } = Object;
-const { setImmediate, setTimeout, clearTimeout, URL } = globalThis;
+const { setImmediate, setTimeout, clearTimeout } = globalThis;
 const realm = globalThis;
 
 /** @type {import('playwright-core').Browser | undefined} */
@@ -50,7 +50,6 @@ export async function connect(url) {
     await chromium.connectOverCDP(url, { isLocal: true })
   );
   const context = browser.contexts()[0] ?? (await browser.newContext());
-  useProxy(browser);
   shorten(browser, (proto) => hasOwn(proto, 'toJSON') && hasOwn(proto, '_wrapApiCall'), shortText);
   bind('browser', browser);
   bind('context', context);
@@ -148,20 +147,6 @@ function bind(name, value) {
   } catch {
     // The code made its own global unchangeable; it keeps it.
   }
-}
-
-/**
- * `page.request` speaks HTTP from this process: it must take the proxy of the environment too.
- * @param {any} connected
- */
-function useProxy(connected) {
-  const server = process.env.HTTPS_PROXY || process.env.HTTP_PROXY;
-  if (!server) return;
-  const bypass = process.env.NO_PROXY;
-  connected._connection.toImpl(connected).options.proxy = {
-    server: new URL(server).origin,
-    bypass,
-  };
 }
 
 /** @param {any} page */

@@ -1,5 +1,5 @@
 // @ts-check
-/** For `node --import`: takes Playwright's driver of another language through the proxy. */
-import { proxyEveryAgent } from './proxy.mjs';
+/** For `node --import`: takes any node program through the proxy of its environment. */
+import { installProxy } from './proxy.mjs';
 
-proxyEveryAgent();
+installProxy();

@@ -261,5 +261,7 @@ worker.on('error', (error) => {
   exit(70);
 });
 worker.on('exit', () => exit(70));
+// Node programs that the code starts take the proxy too.
+process.env.NODE_OPTIONS ??= `--import=${new URL('./proxy-preload.mjs', import.meta.url)}`;
 // There is a browser, or will be: the daemon starts both at once, so that this takes none of its time.
 if (process.env.CDP_URL) preload();

@@ -1,8 +1,53 @@
-//! Where files are: the usual config files, the runners, the sandbox images.
+//! Where files are: the usual config files, the runners, the sandbox images, programs for sandboxes.
 
 use std::path::{Path, PathBuf};
 
 use super::{Config, Error};
+
+/// Where programs of a sandbox may come from: sandboxes see only /usr. What was installed by hand
+/// comes first, as in the usual PATH.
+pub const PROGRAM_DIRS: [&str; 2] = ["/usr/local/bin", "/usr/bin"];
+
+/// A program that sandboxes may be given, by the name it goes by.
+#[must_use]
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    PROGRAM_DIRS
+        .iter()
+        .map(|dir| Path::new(dir).join(name))
+        .find(|path| path.is_file())
+}
+
+/// Node's program and the directory of the npm beside it, wherever its packager put them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeFiles {
+    /// The program itself, no link.
+    pub program: PathBuf,
+    /// The package `npm`: holds `bin/npm-cli.js`. May be missing.
+    pub npm: PathBuf,
+}
+
+impl NodeFiles {
+    /// Looks for them. What there is not is named where Debian's own package would have it, so that
+    /// whoever needs it can say what is missing.
+    #[must_use]
+    pub fn find() -> Self {
+        Self::behind(&find_program("node").unwrap_or_else(|| PathBuf::from("/usr/bin/node")))
+    }
+
+    /// From the name node goes by, perhaps a link; `npm` stands beside it.
+    fn behind(node: &Path) -> Self {
+        let npm = node.with_file_name("npm").canonicalize().ok();
+        let package = npm.as_deref().and_then(|cli| {
+            cli.ends_with("bin/npm-cli.js")
+                .then(|| cli.parent()?.parent())
+                .flatten()
+        });
+        Self {
+            program: node.canonicalize().unwrap_or_else(|_| node.to_owned()),
+            npm: package.map_or_else(|| PathBuf::from("/usr/share/nodejs/npm"), Path::to_owned),
+        }
+    }
+}
 
 /// `/etc/pagebox/pagebox.toml`, then the user's own; those that exist.
 pub(super) fn usual_files() -> Vec<PathBuf> {
@@ -92,6 +137,47 @@ mod tests {
         found("runners");
         found("target/share/pagebox/runners");
         found("target/debug/runners");
+    }
+
+    #[test]
+    fn npm_is_found_wherever_node_was_installed() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().canonicalize().unwrap();
+        // Upstream's and NodeSource's layout, what the set-up script unpacks, Debian's.
+        for (name, home, package) in [
+            ("upstream", "bin/node", "lib/node_modules/npm"),
+            (
+                "unpacked",
+                "lib/pagebox-node/bin/node",
+                "lib/pagebox-node/lib/node_modules/npm",
+            ),
+            ("debian", "bin/node", "share/nodejs/npm"),
+        ] {
+            let prefix = root.join(name);
+            let (program, package) = (prefix.join(home), prefix.join(package));
+            for dir in [
+                &prefix.join("bin"),
+                program.parent().unwrap(),
+                &package.join("bin"),
+            ] {
+                std::fs::create_dir_all(dir).unwrap();
+            }
+            std::fs::write(&program, "").unwrap();
+            std::fs::write(package.join("bin/npm-cli.js"), "").unwrap();
+            let link = |to: &Path, at: &str| {
+                if !prefix.join(at).exists() {
+                    std::os::unix::fs::symlink(to, prefix.join(at)).unwrap();
+                }
+            };
+            link(&program, "bin/node");
+            link(&package.join("bin/npm-cli.js"), "bin/npm");
+            let found = NodeFiles::behind(&prefix.join("bin/node"));
+            let npm = package;
+            assert_eq!(found, NodeFiles { program, npm }, "{name}");
+        }
+        let none = NodeFiles::behind(&root.join("bin/node"));
+        assert_eq!(none.program, root.join("bin/node"));
+        assert_eq!(none.npm, Path::new("/usr/share/nodejs/npm"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
@@ -63,11 +64,26 @@ impl Failure {
         }
     }
 
+    /// Why, in the status line: of a refused CONNECT, that is all that most clients show.
+    fn reason_phrase(&self) -> Option<ReasonPhrase> {
+        let usual = self.status().canonical_reason().unwrap_or_default();
+        let phrase = match self {
+            Self::Refused { refusal, .. } => format!("{usual}: {refusal}"),
+            _ => format!("{usual}: {self}"),
+        };
+        // Invalid only if an error of the system held a line break; the body says it all the same.
+        ReasonPhrase::try_from(phrase).ok()
+    }
+
     /// The answer the client gets.
     pub(super) fn into_response(self) -> Response<Body> {
         let text = format!("pagebox: {self}\n");
+        let phrase = self.reason_phrase();
         let mut response = Response::new(Either::Right(Full::new(Bytes::from(text))));
         *response.status_mut() = self.status();
+        if let Some(phrase) = phrase {
+            response.extensions_mut().insert(phrase);
+        }
         let headers = response.headers_mut();
         headers.insert(
             CONTENT_TYPE,

@@ -20,7 +20,7 @@ const MAX_ENVIRONMENT_ENTRIES: usize = 64;
 const MAX_ENVIRONMENT_BYTES: usize = 32 << 10;
 const MAX_ORIGIN_BYTES: usize = 128;
 /// Names the sandbox sets itself; letting a request change them would break runners, not hosts.
-const RESERVED_NAMES: [&str; 10] = [
+const RESERVED_NAMES: [&str; 11] = [
     "PATH",
     "HOME",
     "CDP_URL",
@@ -31,8 +31,9 @@ const RESERVED_NAMES: [&str; 10] = [
     "https_proxy",
     "no_proxy",
     "BASH_ENV",
+    "NODE_OPTIONS",
 ];
-const RESERVED_PREFIXES: [&str; 4] = ["LD_", "PAGEBOX_", "AGENT_BROWSER_", "NODE_"];
+const RESERVED_PREFIXES: [&str; 3] = ["LD_", "PAGEBOX_", "AGENT_BROWSER_"];
 
 /// The language of a piece of code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -7,7 +7,18 @@ use super::{CDP_PORT, PROXY_PORT};
 /// Directory every runner starts in; part of the scratch.
 pub(super) const WORKSPACE: &str = "/workspace";
 
-const NODE: &str = "/usr/bin/node";
+const NODE: &str = "/usr/local/bin/node";
+
+const NODE_PRELOAD: &str = "--import=/opt/pagebox/runners/node/proxy-preload.mjs";
+
+/// For every program in Python.
+const PYTHON: [(&str, &str); 3] = [
+    // Playwright's driver: the same binary as the node runner's, so its pages are shared.
+    ("PLAYWRIGHT_NODEJS_PATH", NODE),
+    // Debian's pip refuses to install anything; here there is no system to break.
+    ("PIP_BREAK_SYSTEM_PACKAGES", "1"),
+    ("PIP_DISABLE_PIP_VERSION_CHECK", "1"),
+];
 
 /// Name of the image a language runs in.
 pub(super) fn image(language: Language) -> &'static str {
@@ -23,7 +34,7 @@ pub(super) fn argv(language: Language) -> Vec<String> {
             "/opt/pagebox/runners/node/runner.mjs",
         ],
         Language::Python => &[
-            "/opt/pagebox/runners/python/.venv/bin/python",
+            "/usr/bin/python3",
             "-I",
             "-B",
             "-u",
@@ -56,16 +67,17 @@ pub(super) fn env(language: Language, cdp_url: &str) -> Vec<(String, String)> {
     ];
     match language {
         Language::Node => {}
-        Language::Python => {
-            // Playwright's driver: the same binary as the node runner's, so its pages are shared.
-            env.push(("PLAYWRIGHT_NODEJS_PATH", NODE));
-        }
-        Language::Bash => env.extend([
-            ("PLAYWRIGHT_NODEJS_PATH", NODE),
+        Language::Python => env.extend(PYTHON),
+        Language::Bash => env.extend(PYTHON.into_iter().chain([
+            // `fetch`, `http` and `https` of a node program take the proxy, which Node 20 cannot.
+            ("NODE_OPTIONS", NODE_PRELOAD),
+            // `npm install -g` goes where the user may write, and nothing asks for a newer npm.
+            ("NPM_CONFIG_PREFIX", "/workspace/.local"),
+            ("NPM_CONFIG_UPDATE_NOTIFIER", "false"),
             ("AGENT_BROWSER_SOCKET_DIR", super::agent::SOCKET_DIR),
             ("AGENT_BROWSER_SCREENSHOT_DIR", "/tmp"),
             ("AGENT_BROWSER_NO_VERSION_CHECK", "1"),
-        ]),
+        ])),
     }
     env.into_iter()
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -73,11 +85,11 @@ pub(super) fn env(language: Language, cdp_url: &str) -> Vec<(String, String)> {
 }
 
 fn path(language: Language) -> &'static str {
+    // With the programs that pip and npm install.
     match language {
-        Language::Node | Language::Python => "/usr/local/bin:/usr/bin:/bin",
-        // With the Python runner's packages, so that scripts too can drive the browser at CDP_URL.
+        Language::Node | Language::Python => "/workspace/.local/bin:/usr/local/bin:/usr/bin:/bin",
         Language::Bash => {
-            "/opt/pagebox/runners/bash/bin:/opt/pagebox/runners/python/.venv/bin:/usr/local/bin:/usr/bin:/bin"
+            "/opt/pagebox/runners/bash/bin:/workspace/.local/bin:/usr/local/bin:/usr/bin:/bin"
         }
     }
 }

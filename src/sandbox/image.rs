@@ -56,7 +56,7 @@ pub(super) struct Recipe {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Bind {
-    /// On the host. `*` may stand in the last component, then `to` is absent.
+    /// On the host. One component may hold a `*`; then `to` needs that only one path matches.
     pub(super) from: PathBuf,
     /// Inside; the same path when absent.
     pub(super) to: Option<PathBuf>,
@@ -255,19 +255,41 @@ fn substitute(path: &Path, vars: &[(&str, &Path)]) -> Result<PathBuf, String> {
     Ok(PathBuf::from(text))
 }
 
-/// A bind whose last component holds one `*`, as the binds of all matching entries.
+/// A bind with a component that holds one `*`, as the binds of all paths that match.
 fn expand(bind: Bind) -> Result<Vec<Bind>, String> {
-    let name = bind.from.file_name().unwrap_or_default().to_string_lossy();
-    let Some((prefix, suffix)) = name.split_once('*') else {
+    let Some(found) = matching(&bind.from) else {
         return Ok(vec![bind]);
     };
-    if bind.to.is_some() {
+    if found.is_empty() && !bind.optional {
+        return Err(format!("nothing matches {}", bind.from.display()));
+    }
+    if found.len() > 1 && bind.to.is_some() {
         return Err(format!(
-            "a bind with * cannot have `to`: {}",
-            bind.from.display()
+            "a bind with `to` must match one path only: {} matches {} paths",
+            bind.from.display(),
+            found.len()
         ));
     }
-    let dir = bind.from.parent().unwrap_or(Path::new("/"));
+    Ok(found
+        .into_iter()
+        .map(|from| Bind {
+            from,
+            ..bind.clone()
+        })
+        .collect())
+}
+
+/// The paths that match one with a `*`, sorted; none when it holds no `*`.
+fn matching(pattern: &Path) -> Option<Vec<PathBuf>> {
+    let parts: Vec<_> = pattern.components().collect();
+    let (at, prefix, suffix) = parts.iter().enumerate().find_map(|(at, part)| {
+        let (prefix, suffix) = part.as_os_str().to_str()?.split_once('*')?;
+        Some((at, prefix, suffix))
+    })?;
+    let (dir, below): (PathBuf, PathBuf) = (
+        parts[..at].iter().collect(),
+        parts[at + 1..].iter().collect(),
+    );
     let mut found: Vec<PathBuf> = fs::read_dir(dir)
         .into_iter()
         .flatten()
@@ -279,19 +301,15 @@ fn expand(bind: Bind) -> Result<Vec<Bind>, String> {
                 && name.starts_with(prefix)
                 && name.ends_with(suffix)
         })
-        .map(|entry| entry.path())
-        .collect();
-    if found.is_empty() && !bind.optional {
-        return Err(format!("nothing matches {}", bind.from.display()));
-    }
-    found.sort();
-    Ok(found
-        .into_iter()
-        .map(|from| Bind {
-            from,
-            ..bind.clone()
+        // Joining nothing would add a slash, which a file does not take.
+        .map(|entry| match below.as_os_str().is_empty() {
+            true => entry.path(),
+            false => entry.path().join(&below),
         })
-        .collect())
+        .filter(|path| path.exists())
+        .collect();
+    found.sort();
+    Some(found)
 }
 
 #[cfg(test)]
@@ -322,6 +340,7 @@ mod tests {
             "seccomp = 'runner'\nbinds = [{ from = '/usr/../etc' }]",
             "seccomp = 'runner'\nbinds = [{ from = '/usr', to = '/' }]",
             "seccomp = 'runner'\nbinds = [{ from = '/usr/nothing-matches-*' }]",
+            "seccomp = 'runner'\nbinds = [{ from = '/usr/lib*', to = '/x' }]",
             "seccomp = 'runner'\ndevices = ['../dev/sda']",
             "seccomp = 'runner'\nscratch = [{ dir = 'other', at = '/x' }]",
         ] {
@@ -330,9 +349,28 @@ mod tests {
     }
 
     #[test]
+    fn a_star_in_the_middle_finds_what_is_below_it() {
+        let root = tempfile::tempdir().unwrap();
+        let below = root.path().join("python3.11/site");
+        fs::create_dir_all(&below).unwrap();
+        fs::create_dir(root.path().join("python3.12")).unwrap();
+        let text = "seccomp = 'runner'\n\
+                    binds = [{ from = '${root}/python3.*/site', to = '/site' }]";
+        let recipe = Recipe::parse(text, &[("root", root.path())]).unwrap();
+        let found: Vec<&Path> = recipe.binds.iter().map(|bind| &*bind.from).collect();
+        assert_eq!(found, [below]);
+        assert_eq!(recipe.binds[0].target(), Path::new("/site"));
+    }
+
+    #[test]
     fn the_shipped_images_load() {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("sandbox-images");
-        let images = Image::load_all(&dir, &[("runners", Path::new("/srv/runners"))]).unwrap();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let vars = [
+            ("runners", &*root.join("runners")),
+            ("node", Path::new("/usr/bin/node")),
+            ("npm", Path::new("/usr/lib/node_modules/npm")),
+        ];
+        let images = Image::load_all(&root.join("sandbox-images"), &vars).unwrap();
         let names: Vec<&str> = images.iter().map(|image| &*image.name).collect();
         assert_eq!(names, ["agent", "bash", "browser", "node", "python"]);
     }

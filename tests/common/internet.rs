@@ -8,6 +8,7 @@
 //!
 //! * [`World::start`] builds one and starts a daemon in it, whose `/etc/resolv.conf` names
 //!   [`DNS`]. [`World::client`] talks to that daemon.
+//!   A world is an [`Internet`] too; that alone is what tests of the internet itself start.
 //! * Web sites answer on *every* address of the internet ([`PUBLIC_V4`], 10.0.0.5,
 //!   169.254.169.254, …): http on [`HTTP_PORTS`], https on 443 (certificates of [`World::ca`]).
 //!   Their pages: `sites.rs`. What reached them is in [`World::sites`]; what reached the host's own
@@ -46,9 +47,9 @@ use crate::client::Client;
 use crate::daemon::Daemon;
 use proxies::Proxies;
 
-pub(crate) use dns::Dns;
+pub(crate) use dns::{Dns, Zone};
 pub(crate) use netns::Netns;
-pub(crate) use sites::Arrivals;
+pub(crate) use sites::{Arrival, Arrivals};
 
 /// The host's own addresses: public ones.
 pub(crate) const HOST_V4: &str = "45.76.10.2";
@@ -100,6 +101,12 @@ pub(crate) const TRAP_PORTS: [u16; 2] = [80, 8080];
 pub(crate) struct World {
     // Ends first.
     daemon: Daemon,
+    internet: Internet,
+}
+
+/// The two namespaces and all servers, without a daemon.
+#[derive(Debug)]
+pub(crate) struct Internet {
     runtime: Option<tokio::runtime::Runtime>,
     host: Arc<Netns>,
     internet: Arc<Netns>,
@@ -128,6 +135,53 @@ impl World {
     /// # Panics
     /// When anything of it fails.
     pub(crate) fn start(binary: &Path, config: &str) -> Self {
+        Self::start_with(binary, config, axum::Router::new())
+    }
+
+    /// The same, with `more` pages on the sites.
+    pub(crate) fn start_with(binary: &Path, config: &str, more: axum::Router) -> Self {
+        let internet = Internet::start_with(more);
+        let daemon = internet.host.run(|| {
+            own_files().expect("root may mount");
+            Daemon::start_with(binary, config, &[])
+        });
+        Self { daemon, internet }
+    }
+
+    /// The daemon.
+    pub(crate) fn daemon(&self) -> &Daemon {
+        &self.daemon
+    }
+
+    /// A connection to the daemon.
+    pub(crate) fn client(&self) -> Client {
+        let host = Arc::clone(&self.host);
+        let address = self.daemon.address();
+        Client::through(&self.daemon.url(), move || {
+            host.run(|| std::net::TcpStream::connect(address))
+        })
+    }
+}
+
+impl std::ops::Deref for World {
+    type Target = Internet;
+
+    fn deref(&self) -> &Internet {
+        &self.internet
+    }
+}
+
+impl Internet {
+    /// Builds one.
+    ///
+    /// # Panics
+    /// When anything of it fails.
+    pub(crate) fn start() -> Self {
+        Self::start_with(axum::Router::new())
+    }
+
+    /// The same, with `more` pages on the sites.
+    fn start_with(more: axum::Router) -> Self {
         let host = Arc::new(Netns::new().expect("root"));
         let internet = Arc::new(Netns::new().expect("root"));
         join(&host, &internet);
@@ -144,9 +198,9 @@ impl World {
         let (names, upstream) = (dns.clone(), proxies.clone());
         let serving = async move {
             for port in HTTP_PORTS {
-                sites::serve(port, None, served.clone()).await?;
+                sites::serve(port, None, more.clone(), served.clone()).await?;
             }
-            sites::serve(HTTPS_PORT, Some(tls), served.clone()).await?;
+            sites::serve(HTTPS_PORT, Some(tls), more, served.clone()).await?;
             for port in DATAGRAM_PORTS {
                 sites::watch_datagrams(port, served.clone()).await?;
             }
@@ -165,12 +219,7 @@ impl World {
             .expect("the servers do not panic")
             .expect("the servers start");
 
-        let daemon = host.run(|| {
-            own_files().expect("root may mount");
-            Daemon::start_with(binary, config, &[])
-        });
         Self {
-            daemon,
             runtime: Some(outside),
             host,
             internet,
@@ -180,20 +229,6 @@ impl World {
             proxies,
             ca,
         }
-    }
-
-    /// The daemon.
-    pub(crate) fn daemon(&self) -> &Daemon {
-        &self.daemon
-    }
-
-    /// A connection to the daemon.
-    pub(crate) fn client(&self) -> Client {
-        let host = Arc::clone(&self.host);
-        let address = self.daemon.address();
-        Client::through(&self.daemon.url(), move || {
-            host.run(|| std::net::TcpStream::connect(address))
-        })
     }
 
     /// The namespace the daemon is in.
@@ -233,7 +268,7 @@ impl World {
     }
 }
 
-impl Drop for World {
+impl Drop for Internet {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             // May run inside another runtime, which must not be blocked.

@@ -22,6 +22,7 @@ mod bash;
 mod browser;
 mod callers;
 mod cli;
+mod clients;
 mod concurrency;
 mod conformance;
 mod docs;

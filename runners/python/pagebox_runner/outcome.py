@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Final
 
 RUNNER_FOLDER: Final = str(Path(__file__).parent)
-PLAYWRIGHT_FOLDER: Final = "/site-packages/playwright/"
+# In site-packages, or in what Debian calls dist-packages.
+PLAYWRIGHT_FOLDER: Final = "-packages/playwright/"
 # An error message longer than this is cut; the traceback on stderr is not.
 MAX_MESSAGE: Final = 64 * 1024
 _FORMAT: Final = traceback.TracebackException.format

@@ -17,6 +17,7 @@ from .browser import Browser
 from .channel import Channel, Frame
 from .guard import Guard, restore_builtins
 from .outcome import Outcome
+from .packages import UserPackages
 from .program import Compiler
 from .result import result_text
 
@@ -31,6 +32,7 @@ class Runner:
         self._namespace["__builtins__"] = sys.modules["builtins"]
         self._guard = Guard(self._main)
         self._compiler = Compiler()
+        self._packages = UserPackages()
         self._browser: Browser | None = None
         self._loop = asyncio.new_event_loop()
         # Context variables persist like other variables.
@@ -96,6 +98,7 @@ class Runner:
         try:
             if self._browser is not None:
                 await self._browser.bind(self._namespace, target)
+            self._packages.refresh()
             program = self._compiler.compile(cast("str", frame["code"]))
             try:
                 value = await program.run(self._namespace)

@@ -64,7 +64,10 @@ async fn only_absolute_http_urls_and_connect_are_taken() {
         let mut client = proxy.client().await;
         client.send(request).await;
         let line = client.until("\r\n").await;
-        assert_eq!(line, "HTTP/1.1 400 Bad Request\r\n", "{request}");
+        assert!(
+            line.starts_with("HTTP/1.1 400 Bad Request"),
+            "{line}{request}"
+        );
     }
     assert!(proxy.connected.lock().unwrap().is_empty());
 }
@@ -102,7 +105,8 @@ async fn refusals_name_their_rule_and_the_host() {
         ("http://rebind.test:22/", "port 22", "rebind.test:22"),
     ] {
         let answer = proxy.get(url).await;
-        assert!(answer.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{answer}");
+        let status = format!("HTTP/1.1 403 Forbidden: {rule}\r\n");
+        assert!(answer.starts_with(&status), "{answer}");
         assert!(
             answer.contains(&format!("x-pagebox-egress: {rule}\r\n")),
             "{answer}"
@@ -183,7 +187,7 @@ async fn failures_to_reach_a_host_have_their_own_status() {
     ] {
         let answer = proxy.get(&format!("http://{host}/")).await;
         assert!(
-            answer.starts_with(&format!("HTTP/1.1 {status}\r\n")),
+            answer.starts_with(&format!("HTTP/1.1 {status}: {text}")),
             "{answer}"
         );
         assert!(answer.contains(&format!("pagebox: {text}")), "{answer}");

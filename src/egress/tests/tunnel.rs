@@ -77,7 +77,8 @@ async fn connect_is_refused_before_a_tunnel_exists() {
     ] {
         let request = format!("CONNECT {authority} HTTP/1.1\r\nConnection: close\r\n\r\n");
         let answer = proxy.once(&request).await;
-        assert!(answer.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{answer}");
+        let status = format!("HTTP/1.1 403 Forbidden: {rule}\r\n");
+        assert!(answer.starts_with(&status), "{answer}");
         assert!(
             answer.contains(&format!("x-pagebox-egress: {rule}\r\n")),
             "{answer}"

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::ws::{WebSocket, WebSocketUpgrade};
 use axum::extract::{Extension, Query, Request};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::get;
 use hyper_util::rt::TokioIo;
@@ -52,21 +54,56 @@ pub(crate) enum Arrival {
 
 /// Everything that reached one place.
 #[derive(Debug, Default)]
-pub(crate) struct Arrivals(Mutex<Vec<Arrival>>);
+pub(crate) struct Arrivals {
+    all: Mutex<Vec<Arrival>>,
+    /// Path and query of the last request of every connection that is open.
+    open: Mutex<HashMap<u64, String>>,
+    connections: AtomicU64,
+}
+
+/// A connection, until it is dropped.
+struct Open {
+    arrivals: Arc<Arrivals>,
+    number: u64,
+}
+
+impl Open {
+    fn new(arrivals: Arc<Arrivals>) -> Self {
+        let number = arrivals.connections.fetch_add(1, Relaxed);
+        Self { arrivals, number }
+    }
+
+    fn asks_for(&self, path: &str) {
+        let mut open = self.arrivals.open.lock().unwrap();
+        open.insert(self.number, path.to_owned());
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.arrivals.open.lock().unwrap().remove(&self.number);
+    }
+}
 
 impl Arrivals {
     fn push(&self, arrival: Arrival) {
-        self.0.lock().unwrap().push(arrival);
+        self.all.lock().unwrap().push(arrival);
     }
 
     /// All of it, in order.
     pub(crate) fn all(&self) -> Vec<Arrival> {
-        self.0.lock().unwrap().clone()
+        self.all.lock().unwrap().clone()
+    }
+
+    /// How many connections are open whose last request's path and query hold `mark`.
+    pub(crate) fn open(&self, mark: &str) -> usize {
+        let open = self.open.lock().unwrap();
+        open.values().filter(|path| path.contains(mark)).count()
     }
 
     /// Where the connections went to that carried a request whose path and query hold `mark`.
     pub(crate) fn of_request(&self, mark: &str) -> Vec<SocketAddr> {
-        let arrivals = self.0.lock().unwrap();
+        let arrivals = self.all.lock().unwrap();
         let marked = arrivals.iter().filter_map(|arrival| match arrival {
             Arrival::Request { to, path, .. } if path.contains(mark) => Some(*to),
             _ => None,
@@ -76,7 +113,7 @@ impl Arrivals {
 
     /// Where connections went to, one entry each.
     pub(crate) fn connections(&self) -> Vec<SocketAddr> {
-        let arrivals = self.0.lock().unwrap();
+        let arrivals = self.all.lock().unwrap();
         let connections = arrivals.iter().filter_map(|arrival| match arrival {
             Arrival::Connection { to } => Some(*to),
             _ => None,
@@ -86,7 +123,7 @@ impl Arrivals {
 
     /// Ports that got datagrams.
     pub(crate) fn datagrams(&self) -> Vec<u16> {
-        let arrivals = self.0.lock().unwrap();
+        let arrivals = self.all.lock().unwrap();
         let datagrams = arrivals.iter().filter_map(|arrival| match arrival {
             Arrival::Datagram { port } => Some(*port),
             _ => None,
@@ -103,28 +140,34 @@ struct Place {
     tls: Option<TlsAcceptor>,
 }
 
-/// Serves http, or https, on a port of every address until the runtime ends.
+/// Serves http, or https, on a port of every address until the runtime ends: its own pages and `more`.
 pub(super) async fn serve(
     port: u16,
     tls: Option<TlsAcceptor>,
+    more: Router,
     arrivals: Arc<Arrivals>,
 ) -> io::Result<()> {
     let listener = TcpListener::bind(("::", port)).await?;
-    accept(listener, tls, arrivals);
+    accept(listener, tls, router().merge(more), arrivals);
     Ok(())
 }
 
 /// The same on a listener of another namespace.
 pub(super) fn serve_on(listener: std::net::TcpListener, arrivals: Arc<Arrivals>) -> io::Result<()> {
     listener.set_nonblocking(true)?;
-    accept(TcpListener::from_std(listener)?, None, arrivals);
+    accept(TcpListener::from_std(listener)?, None, router(), arrivals);
     Ok(())
 }
 
-fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, arrivals: Arc<Arrivals>) {
+fn accept(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    arrivals: Arc<Arrivals>,
+) {
     let place = Place {
         arrivals,
-        router: router(),
+        router,
         tls,
     };
     tokio::spawn(async move {
@@ -167,17 +210,16 @@ async fn talk(
     to: SocketAddr,
     place: Place,
 ) {
+    let open = Arc::new(Open::new(Arc::clone(&place.arrivals)));
     let answer = hyper::service::service_fn(move |request: hyper::Request<_>| {
-        let place = place.clone();
+        let (place, open) = (place.clone(), Arc::clone(&open));
         async move {
             let mut request: Request = request.map(Body::new);
             let host = host_of(request.headers());
             let path = request.uri().path_and_query();
-            place.arrivals.push(Arrival::Request {
-                to,
-                host,
-                path: path.map(ToString::to_string).unwrap_or_default(),
-            });
+            let path = path.map(ToString::to_string).unwrap_or_default();
+            open.asks_for(&path);
+            place.arrivals.push(Arrival::Request { to, host, path });
             request.extensions_mut().insert(to);
             Ok::<_, Infallible>(place.router.oneshot(request).await.into_response())
         }
@@ -207,9 +249,24 @@ fn router() -> Router {
         .route("/drip", get(drip))
         .route("/endless", get(endless))
         .route("/bytes", get(bytes))
+        .route("/pixel.gif", get(pixel))
+        .route("/script.js", get(script))
+        .route("/events", get(events))
         .route("/ws", get(web_socket))
         .fallback(home)
         .layer(axum::middleware::map_response(open_to_every_page))
+        .layer(axum::middleware::from_fn(close_when_asked))
+}
+
+/// `?close` ends the connection after the answer.
+async fn close_when_asked(request: Request, next: Next) -> Response {
+    let closes = request.uri().query().is_some_and(|q| q.contains("close"));
+    let mut response = next.run(request).await;
+    if closes {
+        let close = header::HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
 }
 
 /// Pages of other sites may read every answer; https sites claim to speak HTTP/3.
@@ -285,6 +342,25 @@ async fn bytes(Query(query): Parameters) -> Response {
     let pieces = pieces.map(|piece| Ok::<_, Infallible>(Bytes::from_static(piece)));
     let length = [(header::CONTENT_LENGTH, count.to_string())];
     (length, Body::from_stream(tokio_stream::iter(pieces))).into_response()
+}
+
+async fn pixel() -> impl IntoResponse {
+    let gif: &[u8] = b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff!\xf9\x04\x01\0\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;";
+    ([(header::CONTENT_TYPE, "image/gif")], gif)
+}
+
+async fn script() -> impl IntoResponse {
+    (
+        [(header::CONTENT_TYPE, "text/javascript")],
+        "self.reached = true;",
+    )
+}
+
+async fn events() -> impl IntoResponse {
+    (
+        [(header::CONTENT_TYPE, "text/event-stream")],
+        "data: reached\n\n",
+    )
 }
 
 async fn web_socket(upgrade: WebSocketUpgrade) -> Response {

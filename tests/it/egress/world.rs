@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::internet::proxies::{self, CREDENTIALS};
-use crate::internet::{HOST_V4, PROXY, PUBLIC_V4, PUBLIC_V6, World};
+use crate::internet::{HOST_V4, Internet, OTHER_V4, PROXY, PUBLIC_V4, PUBLIC_V6, World};
 use crate::shared::binary;
 
 const CONFIG: &str = "[session]\nmax_sessions = 60\n";
@@ -20,8 +20,34 @@ pub(super) fn world() -> Option<&'static World> {
         .as_ref()
 }
 
+/// A world for one test: with these sections of config besides.
+pub(super) fn own(config: &str) -> Option<World> {
+    World::possible().then(|| World::start(binary(), &format!("{CONFIG}{config}")))
+}
+
+/// That whatever was connected to in this world so far is open: the public sites on 80 and 443, and
+/// nothing of the host.
+pub(super) fn nothing_closed_was_reached(world: &World) {
+    let open = [PUBLIC_V4, PUBLIC_V6, OTHER_V4].map(|address| address.parse::<IpAddr>().unwrap());
+    let is_closed = |to: &SocketAddr| !open.contains(&to.ip()) || ![80, 443].contains(&to.port());
+    let closed: Vec<_> = world
+        .sites()
+        .connections()
+        .into_iter()
+        .filter(is_closed)
+        .collect();
+    assert_eq!(closed, []);
+    assert_eq!(world.sites().datagrams(), [0; 0]);
+    assert_eq!(world.host_traps().all(), []);
+}
+
+/// An internet whose arrivals no other test looks at.
+fn internet() -> Option<Internet> {
+    World::possible().then(Internet::start)
+}
+
 /// A request straight from the host's namespace, past any proxy.
-fn straight(world: &World, to: &str) -> String {
+fn straight(world: &Internet, to: &str) -> String {
     let address: IpAddr = to.parse().unwrap();
     world.host().run(|| {
         let to = SocketAddr::new(address, 80);
@@ -38,7 +64,7 @@ fn straight(world: &World, to: &str) -> String {
 /// Without this, "nothing was reached" could mean that nothing is there.
 #[test]
 fn every_address_would_answer_who_could_ask() {
-    let Some(world) = world() else { return };
+    let Some(world) = internet() else { return };
     for to in [
         PUBLIC_V4,
         PUBLIC_V6,
@@ -55,7 +81,7 @@ fn every_address_would_answer_who_could_ask() {
         "127.0.0.1",
         "::1",
     ] {
-        let reply = straight(world, to);
+        let reply = straight(&world, to);
         assert!(reply.contains("200 OK"), "{to}: {reply}");
     }
 }
@@ -63,9 +89,11 @@ fn every_address_would_answer_who_could_ask() {
 #[tokio::test]
 async fn a_page_on_a_public_site_loads() {
     let Some(world) = world() else { return };
-    let session = world.client().open("http://public.example/first").await;
+    world.dns().fixed("first.sites.example", &[PUBLIC_V4]);
+    let url = "http://first.sites.example/first";
+    let session = world.client().open(url).await;
     assert_eq!(session.node("await page.title()").await, "reached");
-    assert_eq!(world.dns().asked("public.example"), 2);
+    assert_eq!(world.dns().asked("first.sites.example"), 2);
     let reached = world.sites().of_request("/first");
     assert!(reached.iter().all(|to| to.port() == 80), "{reached:?}");
     let closed = session
@@ -79,7 +107,7 @@ async fn a_page_on_a_public_site_loads() {
 /// What the tests of upstream proxies rely on.
 #[test]
 fn the_proxies_connect_for_who_may_and_keep_what_was_asked() {
-    let Some(world) = world() else { return };
+    let Some(world) = internet() else { return };
     let user = format!("{}:{}", CREDENTIALS.0, CREDENTIALS.1);
     let get = |scheme: &str, port: u16, user: &str, url: &str| {
         let proxy = format!("{scheme}://{PROXY}:{port}");

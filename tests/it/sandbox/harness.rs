@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
+use pagebox::config::NodeFiles;
 use pagebox::limits::Bytes;
 use pagebox::sandbox::{
     Control, Exit, ExitStatus, GroupLimits, Image, Network, Sandbox, SandboxLimits, SandboxSpec,
@@ -26,11 +27,13 @@ pub(super) fn config() -> SpawnerConfig {
     static STARTED: AtomicU32 = AtomicU32::new(0);
     let number = std::process::id() % 10_000 * 100 + STARTED.fetch_add(1, Relaxed);
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let images = Image::load_all(
-        &root.join("sandbox-images"),
-        &[("runners", &root.join("runners"))],
-    )
-    .unwrap();
+    let node = NodeFiles::find();
+    let vars = [
+        ("runners", &*root.join("runners")),
+        ("node", &*node.program),
+        ("npm", &*node.npm),
+    ];
+    let images = Image::load_all(&root.join("sandbox-images"), &vars).unwrap();
     SpawnerConfig {
         executable: Some(PathBuf::from(env!("CARGO_BIN_EXE_pagebox"))),
         images,

@@ -623,7 +623,7 @@ async fn interpreters_run_in_their_images() {
         (
             "node",
             &[
-                "/usr/bin/node",
+                "/usr/local/bin/node",
                 "-e",
                 "console.log(process.version.slice(0, 1), require('os').userInfo().username)",
             ][..],

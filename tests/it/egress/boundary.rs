@@ -1,0 +1,263 @@
+//! What is open and what is closed without any rule, from the page and from the code.
+
+use pagebox::grpc::v1::Language;
+
+use super::clients::{WAYS, curl, every_way_of_a_page, goto, is_refused, node_fetch, raw, urllib};
+use super::world::{nothing_closed_was_reached, world};
+use crate::internet::{HOST_V4, HOST_V6, PUBLIC_V4, PUBLIC_V6};
+
+/// Hosts that are closed, and the rule that says so.
+fn closed() -> Vec<(String, &'static str)> {
+    let hosts = [
+        ("10.0.0.5", "private-use 10.0.0.0/8"),
+        ("172.16.0.5", "private-use 172.16.0.0/12"),
+        ("192.168.1.5", "private-use 192.168.0.0/16"),
+        ("100.64.0.5", "shared-address-space 100.64.0.0/10"),
+        ("169.254.169.254", "link-local 169.254.0.0/16"),
+        ("198.18.0.5", "benchmarking 198.18.0.0/15"),
+        ("192.0.0.170", "ietf-protocol 192.0.0.0/24"),
+        ("[fd00::5]", "unique-local fc00::/7"),
+        ("[fe80::5]", "link-local fe80::/10"),
+        ("private.example", "private-use 10.0.0.0/8"),
+        ("metadata.example", "link-local 169.254.0.0/16"),
+        ("host.example", "host-address"),
+        (HOST_V4, "host-address"),
+    ];
+    let mut all: Vec<_> = hosts.map(|(host, rule)| (host.to_owned(), rule)).into();
+    all.push((format!("[{HOST_V6}]"), "host-address"));
+    all
+}
+
+#[tokio::test]
+async fn public_sites_are_open_to_every_client() {
+    let Some(world) = world() else { return };
+    let session = world.client().open("about:blank").await;
+    let urls: Vec<String> = ["http", "https"]
+        .into_iter()
+        .flat_map(|scheme| {
+            let hosts = ["public.example", "v4.example", "v6.example", PUBLIC_V4];
+            let named = hosts.map(|host| format!("{scheme}://{host}/open-site"));
+            named
+                .into_iter()
+                .chain([format!("{scheme}://[{PUBLIC_V6}]/open-site")])
+        })
+        .collect();
+    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    for (client, said) in [
+        ("page", goto(&session, &urls).await),
+        ("node", node_fetch(&session, &urls).await),
+        ("python", urllib(&session, &urls).await),
+        ("curl", curl(&session, &urls).await),
+    ] {
+        assert!(said.iter().all(|line| line == "200"), "{client}: {said:?}");
+    }
+    let reached = world.sites().of_request("/open-site");
+    for (address, port) in [
+        (PUBLIC_V4, 80),
+        (PUBLIC_V4, 443),
+        (PUBLIC_V6, 80),
+        (PUBLIC_V6, 443),
+    ] {
+        let to = std::net::SocketAddr::new(address.parse().unwrap(), port);
+        assert!(reached.contains(&to), "{to} in {reached:?}");
+    }
+    session.stop().await;
+    nothing_closed_was_reached(world);
+}
+
+#[tokio::test]
+async fn web_sockets_pass_plain_and_encrypted() {
+    let Some(world) = world() else { return };
+    let session = world.client().open("http://public.example/page").await;
+    let echo = "(url) => new Promise((done) => {
+        const s = new WebSocket(url);
+        s.onopen = () => s.send('over');
+        s.onmessage = (e) => done(e.data);
+        s.onerror = () => done('error');
+      })";
+    let code = format!(
+        "const cdp = await page.context().newCDPSession(page);
+         await cdp.send('Security.setIgnoreCertificateErrors', {{ ignore: true }});
+         const said = [];
+         for (const url of ['ws://v4.example/ws', 'wss://v4.example/ws', 'ws://[{PUBLIC_V6}]/ws'])
+           said.push(await page.evaluate({echo}, url));
+         said.join()"
+    );
+    assert_eq!(session.node(&code).await, "over,over,over");
+    session.stop().await;
+    nothing_closed_was_reached(world);
+}
+
+#[tokio::test]
+async fn closed_addresses_are_refused_by_their_rule_to_every_client() {
+    let Some(world) = world() else { return };
+    let session = world.client().open("about:blank").await;
+    let mut targets = Vec::new();
+    for (host, rule) in closed() {
+        targets.push((format!("http://{host}/closed"), rule));
+        targets.push((format!("https://{host}/closed"), rule));
+    }
+    targets.push(("http://v4.example:8080/closed".to_owned(), "port 8080"));
+    targets.push((format!("http://{PUBLIC_V4}:8080/closed"), "port 8080"));
+    targets.push((format!("https://{PUBLIC_V4}:9222/closed"), "port 9222"));
+    targets.push((
+        "http://10.0.0.5:8080/closed".to_owned(),
+        "private-use 10.0.0.0/8",
+    ));
+    let urls: Vec<&str> = targets.iter().map(|(url, _)| url.as_str()).collect();
+    for (client, said) in [
+        ("page", goto(&session, &urls).await),
+        ("node", node_fetch(&session, &urls).await),
+        ("python", urllib(&session, &urls).await),
+        ("curl", curl(&session, &urls).await),
+    ] {
+        for ((url, rule), line) in targets.iter().zip(&said) {
+            assert!(is_refused(line, rule), "{client}, {url}, {rule}: {line}");
+        }
+        // Over http each of them can read the rule.
+        assert_eq!(said[0], format!("403 {}", targets[0].1), "{client}");
+    }
+    session.stop().await;
+    assert!(world.sites().of_request("/closed").is_empty());
+    nothing_closed_was_reached(world);
+}
+
+/// All a page can send, to a host that is open and to hosts that are closed.
+#[tokio::test]
+async fn a_page_reaches_a_closed_address_in_no_way_it_has() {
+    let Some(world) = world() else { return };
+    let session = world.client().open("about:blank").await;
+    every_way_of_a_page(&session, &["http://other.example"], "open-ways").await;
+    for way in WAYS {
+        let mark = format!("by={way}&mark=open-ways");
+        let reached = world.sites().of_request(&mark);
+        assert_eq!(reached.len(), 1, "{way}: {reached:?}");
+    }
+    let closed = closed();
+    let origins: Vec<String> = closed
+        .iter()
+        .map(|(host, _)| format!("http://{host}"))
+        .collect();
+    let mut origins: Vec<&str> = origins.iter().map(String::as_str).collect();
+    origins.extend([
+        "http://other.example:8080",
+        "http://127.0.0.1",
+        "http://localhost:8080",
+        "http://[::1]",
+        "https://10.0.0.5",
+        "https://169.254.169.254",
+    ]);
+    every_way_of_a_page(&session, &origins, "closed-ways").await;
+    assert!(world.sites().of_request("closed-ways").is_empty());
+    session.stop().await;
+    nothing_closed_was_reached(world);
+}
+
+/// The host's loopback has servers on :80 and :8080 here, and the daemon's own port.
+#[tokio::test]
+async fn the_hosts_loopback_is_out_of_reach() {
+    let Some(world) = world() else { return };
+    let session = world.client().open("about:blank").await;
+    let own = world.daemon().address().port();
+    let mut urls = Vec::new();
+    for host in [
+        "127.0.0.1",
+        "localhost",
+        "[::1]",
+        "127.0.0.2",
+        "0.0.0.0",
+        "[::]",
+        "127.1",
+    ] {
+        for port in [80, 8080, own] {
+            urls.push(format!("http://{host}:{port}/loop"));
+        }
+    }
+    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    let requests: Vec<String> = urls
+        .iter()
+        .flat_map(|url| {
+            let authority = url.trim_start_matches("http://").trim_end_matches("/loop");
+            [
+                format!("GET {url} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n"),
+                format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n"),
+            ]
+        })
+        .collect();
+    let page = goto(&session, &urls).await;
+    let code = raw(&session, &requests).await;
+    for line in page.iter().chain(&code) {
+        let is_error = ["403", "502", "failed"].iter().any(|e| line.starts_with(e));
+        assert!(is_error, "{urls:?}\n{page:?}\n{code:?}");
+    }
+    session.stop().await;
+    nothing_closed_was_reached(world);
+}
+
+/// What one session's code serves is that session's.
+#[tokio::test]
+async fn a_server_of_one_session_is_out_of_reach_of_another() {
+    let Some(world) = world() else { return };
+    let client = world.client();
+    let one = client.open("about:blank").await;
+    let other = client.open("about:blank").await;
+    let serve = "cd /tmp && echo secret-of-one > page.html
+        (python3 -m http.server 8377 --bind 127.0.0.1 >/dev/null 2>&1 &)
+        for i in $(seq 100); do
+          curl -sf --noproxy '*' http://127.0.0.1:8377/page.html && break; sleep 0.1
+        done";
+    assert_eq!(one.bash(serve).await, "secret-of-one");
+    for url in [
+        "http://127.0.0.1:8377/page.html",
+        "http://localhost:8377/page.html",
+    ] {
+        let read =
+            format!("curl -s -m 20 --noproxy '*' {url}; curl -s -m 20 --noproxy '' {url}; true");
+        let said = other.bash(&read).await;
+        assert!(!said.contains("secret-of-one"), "{said}");
+        let said = goto(&other, &[url]).await;
+        assert!(!said[0].starts_with("200"), "{said:?}");
+    }
+    one.stop().await;
+    other.stop().await;
+}
+
+/// An address the host gets while the daemon runs is closed a little later.
+#[tokio::test]
+async fn an_address_the_host_gets_later_is_closed_too() {
+    let Some(world) = super::world::own("") else {
+        return;
+    };
+    let session = world.client().open("about:blank").await;
+    let url = "http://93.184.216.77/later";
+    assert_eq!(curl(&session, &[url]).await, ["200"]);
+    world.host().ip("addr add 93.184.216.77/32 dev lo\n");
+    crate::leaks::eventually(std::time::Duration::from_secs(60), async || {
+        let said = curl(&session, &[url]).await;
+        if said == ["403 host-address"] {
+            Ok(())
+        } else {
+            Err(format!("{said:?}"))
+        }
+    })
+    .await;
+    // What came in the second before is all that ever comes.
+    let before = world.host_traps().all();
+    let reply = session.exec(
+        Language::Node,
+        "(await page.goto('http://93.184.216.77/')).status()",
+    );
+    assert_eq!(reply.await.result.as_deref(), Some("403"));
+    assert_eq!(world.host_traps().all(), before);
+    world.host().ip("addr del 93.184.216.77/32 dev lo\n");
+    crate::leaks::eventually(std::time::Duration::from_secs(60), async || {
+        let said = curl(&session, &[url]).await;
+        if said == ["200"] {
+            Ok(())
+        } else {
+            Err(format!("{said:?}"))
+        }
+    })
+    .await;
+    session.stop().await;
+}
