@@ -20,6 +20,7 @@ mod forward;
 mod host_addresses;
 mod policy;
 mod proxy;
+mod relay;
 mod rules;
 mod target;
 mod uplink;

@@ -15,7 +15,6 @@ use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::answer::{Body, Failure, connected};
 use super::dial::dial;
 use super::forward::Upstream;
+use super::relay::relay;
 use super::target::Target;
 use super::uplink::Uplink;
 use super::watched::Watched;
@@ -32,8 +32,6 @@ use super::{Limits, Policy};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Header lines of a request or an answer.
 pub(super) const MAX_HEADERS: usize = 256;
-/// Bytes on their way through a tunnel, from the client and to it.
-const TUNNEL_BUFFERS: (usize, usize) = (16 << 10, 64 << 10);
 
 /// What all clients of one listener share.
 #[derive(Debug)]
@@ -189,21 +187,12 @@ impl Tunnel {
     async fn run(self) -> io::Result<()> {
         let client = TokioIo::new(self.client.await.map_err(io::Error::other)?);
         match self.host {
-            HostEnd::Stream(stream) => copy(client, stream).await,
+            HostEnd::Stream(stream) => relay(client, stream).await,
             HostEnd::Upgrade(upgrade, upstream) => {
                 let host = TokioIo::new(upgrade.await.map_err(io::Error::other)?);
                 drop(upstream);
-                copy(client, host).await
+                relay(client, host).await
             }
         }
     }
-}
-
-async fn copy(
-    mut client: impl AsyncRead + AsyncWrite + Unpin,
-    mut host: impl AsyncRead + AsyncWrite + Unpin,
-) -> io::Result<()> {
-    let (up, down) = TUNNEL_BUFFERS;
-    tokio::io::copy_bidirectional_with_sizes(&mut client, &mut host, up, down).await?;
-    Ok(())
 }
