@@ -91,11 +91,10 @@ async fn main() -> anyhow::Result<()> {
     }
     eprintln!();
     drop(plain);
-    let mut weights = Vec::new();
-    for number in 1..=CROWD_ROUNDS {
-        crowd_round(&ways, origins[0], number, &mut samples, &mut weights).await?;
+    for _ in 0..CROWD_ROUNDS {
+        crowd_round(&ways, origins[0], &mut samples).await?;
     }
-    samples::report(&samples, &weights)
+    samples::report(&samples)
 }
 
 /// A daemon that takes part, with a Chromium that goes through its proxy.
@@ -142,7 +141,7 @@ async fn round(
             }
             let took = curl_of_the_session(proxied, &url).await? * 1e3;
             let name = format!("{who}100 MB, {pace}: the session's own curl, absolute form");
-            samples.add(&name, &direct, took);
+            samples.add_beside(&name, &direct, took);
         }
     }
     for _ in 0..LOADS_PER_ROUND {
@@ -159,7 +158,7 @@ async fn round(
                 let name = format!("{who}page of 30 parts, {pace}: through the proxy");
                 samples.add(&name, &direct, chromium.load(&url).await?);
                 let name = format!("{who}page of 30 parts, {pace}: the session's own page");
-                samples.add(&name, &direct, load_of_the_session(proxied, &url).await?);
+                samples.add_beside(&name, &direct, load_of_the_session(proxied, &url).await?);
             }
         }
     }
@@ -190,36 +189,24 @@ async fn load_of_the_session(proxied: &Proxied, url: &str) -> anyhow::Result<f64
 async fn crowd_round(
     contenders: &[Contender<'_>],
     origin: SocketAddr,
-    number: usize,
     samples: &mut Samples,
-    weights: &mut Vec<(String, f64)>,
 ) -> anyhow::Result<()> {
-    let mut direct = Crowd::open(Way::Direct, Kind::Direct, origin).await?;
-    let fetched = direct.fetch().await?;
-    samples.crowd(
-        "200 at once: direct",
-        "200 at once: direct",
-        &direct.opened,
-        &fetched,
-    );
-    direct.close().await?;
+    let mut crowd = Crowd::open(Way::Direct, Kind::Direct, origin).await?;
+    let fetched = crowd.fetch().await?;
+    samples.crowd(crowd::DIRECT, &crowd.opened, &fetched, None);
+    crowd.close().await?;
     for Contender { who, proxied, .. } in contenders {
         for (form, kind) in [
             ("CONNECT", Kind::Connect),
             ("absolute form", Kind::Absolute),
         ] {
-            let mut weigh = |what: &str| {
-                #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
-                let mib = proxied.resident_kib() as f64 / 1024.0;
-                weights.push((format!("{who}round {number}, {form}: {what}"), mib));
-            };
-            weigh("before");
+            let before = proxied.resident_kib();
             let mut crowd = Crowd::open(Way::Through(proxied), kind, origin).await?;
-            weigh("200 connections open, nothing sent");
+            let open = proxied.resident_kib();
             let fetched = crowd.fetch().await?;
-            weigh("200 connections open, 1 MiB fetched on each");
+            let resident = [before, open, proxied.resident_kib()];
             let name = format!("{who}200 at once: {form}");
-            samples.crowd(&name, "200 at once: direct", &crowd.opened, &fetched);
+            samples.crowd(&name, &crowd.opened, &fetched, Some(resident));
             crowd.close().await?;
         }
     }

@@ -27,6 +27,8 @@ use super::way::Way;
 pub(crate) const CONNECTIONS: usize = 200;
 /// What each fetches.
 pub(crate) const BYTES: usize = 1 << 20;
+/// What the rows of the direct way are called.
+pub(crate) const DIRECT: &str = "200 at once: direct";
 /// The argument that makes this program the client.
 pub(crate) const CLIENT: &str = "--crowd-client";
 /// An answer's header is shorter than this.

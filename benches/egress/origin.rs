@@ -13,12 +13,15 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::ListenerExt as _;
 use futures_util::stream;
+use tokio::net::TcpSocket;
 use tokio::time::Instant;
 
 /// Subresources of the page.
 pub(crate) const SUBRESOURCES: usize = 30;
 /// Bytes of one subresource; with 30 of them the page weighs 1.2 MB, like the lighter half of the web.
 const SUBRESOURCE_BYTES: usize = 40 << 10;
+/// Far more than connect at once: one more would try again only after a second.
+const BACKLOG: u32 = 1024;
 /// Bytes given to the connection at a time.
 const CHUNK: usize = 128 << 10;
 static ZEROS: [u8; CHUNK] = [b' '; CHUNK];
@@ -45,8 +48,10 @@ pub(crate) const GIGABIT: Pace = Pace {
 
 /// Starts one on 127.0.0.1; it runs until the process ends.
 pub(crate) async fn start(pace: Pace) -> anyhow::Result<SocketAddr> {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    let listener = socket
+        .listen(BACKLOG)
         .context("cannot listen on 127.0.0.1")?;
     let address = listener.local_addr()?;
     let router = Router::new()
