@@ -78,7 +78,7 @@ impl Samples {
             row.values.extend(times.each.iter().map(|time| time * 1e3));
         }
         #[allow(clippy::cast_precision_loss, reason = "far below 2^52 bytes")]
-        let mib = (crowd::CONNECTIONS * crowd::BYTES >> 20) as f64;
+        let mib = ((crowd::CONNECTIONS * crowd::BYTES) >> 20) as f64;
         match self.crowds.iter_mut().find(|crowd| crowd.name == name) {
             Some(crowd) => crowd.mib_per_second.push(mib / fetched.all),
             None => self.crowds.push(Crowd {
