@@ -15,12 +15,12 @@
 
 mod address;
 mod answer;
+mod copy;
 mod dial;
 mod forward;
 mod host_addresses;
 mod policy;
 mod proxy;
-mod relay;
 mod rules;
 mod target;
 mod uplink;

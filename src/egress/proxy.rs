@@ -20,9 +20,9 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{Body, Failure, connected};
+use super::copy::copy;
 use super::dial::dial;
 use super::forward::Upstream;
-use super::relay::relay;
 use super::target::Target;
 use super::uplink::Uplink;
 use super::watched::Watched;
@@ -187,11 +187,11 @@ impl Tunnel {
     async fn run(self) -> io::Result<()> {
         let client = TokioIo::new(self.client.await.map_err(io::Error::other)?);
         match self.host {
-            HostEnd::Stream(stream) => relay(client, stream).await,
+            HostEnd::Stream(stream) => copy(client, stream).await,
             HostEnd::Upgrade(upgrade, upstream) => {
                 let host = TokioIo::new(upgrade.await.map_err(io::Error::other)?);
                 drop(upstream);
-                relay(client, host).await
+                copy(client, host).await
             }
         }
     }

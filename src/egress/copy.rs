@@ -26,7 +26,7 @@ thread_local! {
 ///
 /// # Errors
 /// The first one of either end.
-pub(super) async fn relay(
+pub(super) async fn copy(
     mut client: impl AsyncRead + AsyncWrite + Unpin,
     mut host: impl AsyncRead + AsyncWrite + Unpin,
 ) -> io::Result<()> {
@@ -176,7 +176,7 @@ mod tests {
     fn tunnel(room: usize) -> (DuplexStream, DuplexStream, JoinHandle<io::Result<()>>) {
         let (client, near_client) = duplex(room);
         let (host, near_host) = duplex(room);
-        let task = tokio::spawn(relay(near_client, near_host));
+        let task = tokio::spawn(copy(near_client, near_host));
         (client, host, task)
     }
 
