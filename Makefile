@@ -50,8 +50,8 @@ run: setup ## Start the daemon on 127.0.0.1:7370; arguments in ARGS="--host-loop
 	cargo build --locked --release
 	$(TARGET)/release/pagebox serve $(ARGS)
 
-bench: setup ## Time sessions and executions against plain node; tables in target/bench
-	cargo bench --locked --bench execution
+bench: setup ## Time executions against plain node, the proxy against none; tables in target/bench
+	cargo bench --locked --no-fail-fast --bench execution --bench egress
 
 build: ## Build the release binary
 	cargo build --locked --release

@@ -16,6 +16,7 @@
 
 mod address;
 mod answer;
+mod copy;
 mod dial;
 mod forward;
 mod host_addresses;

@@ -17,12 +17,12 @@ use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{Body, Failure, connected};
+use super::copy::copy;
 use super::dial::dial;
 use super::forward::Upstream;
 use super::target::Target;
@@ -33,8 +33,6 @@ use super::{Egress, Source};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Header lines of a request or an answer.
 pub(super) const MAX_HEADERS: usize = 256;
-/// Bytes on their way through a tunnel, from the client and to it.
-const TUNNEL_BUFFERS: (usize, usize) = (16 << 10, 64 << 10);
 
 /// Serves `listener` until `cancel`.
 pub(super) async fn run(
@@ -226,14 +224,4 @@ impl Tunnel {
             }
         }
     }
-}
-
-/// Copies both ways until both ends have closed.
-pub(super) async fn copy(
-    mut client: impl AsyncRead + AsyncWrite + Unpin,
-    mut host: impl AsyncRead + AsyncWrite + Unpin,
-) -> io::Result<()> {
-    let (up, down) = TUNNEL_BUFFERS;
-    tokio::io::copy_bidirectional_with_sizes(&mut client, &mut host, up, down).await?;
-    Ok(())
 }

@@ -10,8 +10,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::Egress;
+use super::copy::copy;
 use super::dial::dial;
-use super::proxy::{copy, serve_each};
+use super::proxy::serve_each;
 use super::target::Target;
 use super::watched::Watched;
 

@@ -15,8 +15,10 @@ use super::error::StepError;
 use super::spec::IpFamily;
 use super::sys;
 
-/// Connections a listener holds before the daemon accepts them.
-const BACKLOG: i32 = 128;
+/// Connections a listener holds before the daemon accepts them. One more than these waits a second
+/// until it tries again, so a browser's burst must fit: Chromium opens up to 32 plain connections and
+/// 255 WebSockets, while the daemon may just be busy.
+const BACKLOG: i32 = 512;
 
 /// A network namespace, held open.
 pub(super) struct Netns(File);
