@@ -18,13 +18,16 @@ mod answer;
 mod dial;
 mod forward;
 mod host_addresses;
+mod log;
 mod options;
 mod policy;
 mod proxy;
+mod recorded;
 mod rules;
 mod session_policy;
 mod target;
 mod uplink;
+mod usage;
 mod watched;
 
 #[cfg(test)]
@@ -38,17 +41,19 @@ use futures_util::future::BoxFuture;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
+pub use log::{Log, LoggedRequest, NetworkUsage, Verdict};
 pub use options::{NetworkOptions, Proxy, ProxyError};
 pub use policy::{Policy, Refusal};
 pub use rules::{Rule, RuleError};
 
 use crate::limits::Bytes;
 
+use dial::Room;
 use session_policy::SessionPolicy;
 use uplink::Uplink;
 
 /// Config section `[egress]`.
-#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Ports of the host's own loopback that `http://localhost:PORT` in a page or code reaches:
@@ -58,7 +63,77 @@ pub struct Config {
     pub allow: Vec<Rule>,
     /// Closes what is open; wins over `allow` and `host_loopback`.
     pub deny: Vec<Rule>,
+    /// Most bytes of one session, both ways together; a session may ask for less.
+    pub max_bytes: Bytes,
+    /// Connections at once from one session's browser, and as many from its code; more wait.
+    pub connections: usize,
+    /// Newest requests of a session that are remembered.
+    pub log: usize,
 }
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            host_loopback: Vec::new(),
+            allow: Vec::new(),
+            deny: Vec::new(),
+            // 22 Mbit/s for the whole of the longest life a session can have.
+            max_bytes: Bytes::gib(10),
+            // Chromium opens at most 32 plain connections through a proxy, and 255 WebSockets.
+            connections: 256,
+            log: 256,
+        }
+    }
+}
+
+/// Most connections of one listener that may be configured: each has two file descriptors of the
+/// daemon and up to 256 KiB of buffers.
+const MAX_CONNECTIONS: usize = 4096;
+/// Most requests remembered that may be configured: each takes up to 1 KiB, in every session.
+const MAX_LOG: usize = 4096;
+
+impl Config {
+    /// Checks each number.
+    ///
+    /// # Errors
+    /// The first key whose value cannot be used, and what is wrong with it.
+    pub fn check_numbers(&self) -> Result<(), (&'static str, String)> {
+        if self.max_bytes == Bytes(0) {
+            return Err((
+                "egress.max_bytes",
+                r#"must be at least 1; deny = ["*"] is how nothing may be reached"#.to_owned(),
+            ));
+        }
+        if !(1..=MAX_CONNECTIONS).contains(&self.connections) {
+            let message = format!("is {}, must be 1 to {MAX_CONNECTIONS}", self.connections);
+            return Err(("egress.connections", message));
+        }
+        if self.log > MAX_LOG {
+            let message = format!("is {}, must be at most {MAX_LOG}", self.log);
+            return Err(("egress.log", message));
+        }
+        Ok(())
+    }
+
+    /// File descriptors of the daemon one session's requests may take.
+    #[must_use]
+    pub fn files_per_session(&self) -> usize {
+        LISTENERS * (self.connections * FILES_PER_CONNECTION + dial::EXTRA_FILES)
+    }
+
+    /// As many connections as `files` descriptors of the daemon suffice for in each session, at
+    /// most what it has now.
+    #[must_use]
+    pub fn connections_within(&self, files: usize) -> usize {
+        let each = (files / LISTENERS).saturating_sub(dial::EXTRA_FILES) / FILES_PER_CONNECTION;
+        each.min(self.connections)
+    }
+}
+
+/// One for the browser, one for the code.
+const LISTENERS: usize = 2;
+/// The client's end and the host's.
+const FILES_PER_CONNECTION: usize = 2;
 
 /// Bounds on one listener.
 #[derive(Clone, Copy, Debug)]
@@ -78,8 +153,7 @@ struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            // Chromium opens at most 32 plain connections through a proxy, and 255 WebSockets.
-            connections: 256,
+            connections: Config::default().connections,
             connect: Duration::from_secs(10),
             header_wait: Duration::from_secs(60),
             silence: Duration::from_secs(300),
@@ -95,7 +169,10 @@ pub struct Egress {
     policy: SessionPolicy,
     uplink: Box<dyn Uplink>,
     own_loopback: Arc<dyn OwnLoopback>,
+    log: Arc<Log>,
     limits: Limits,
+    browser_room: Room,
+    code_room: Room,
 }
 
 /// Whose requests a listener takes.
@@ -114,25 +191,41 @@ pub trait OwnLoopback: Send + Sync + std::fmt::Debug {
 }
 
 impl Egress {
-    /// The daemon's rules narrowed by a session's options.
+    /// The daemon's rules narrowed by a session's options; `log` is told of every request, and
+    /// each listener takes `connections` at once.
     #[must_use]
     pub fn new(
         policy: Arc<Policy>,
         options: NetworkOptions,
         own_loopback: Arc<dyn OwnLoopback>,
+        log: Arc<Log>,
+        connections: usize,
     ) -> Self {
         Self {
             policy: SessionPolicy::new(policy, options),
             uplink: Box::new(uplink::Direct::new()),
             own_loopback,
-            limits: Limits::default(),
+            log,
+            limits: Limits {
+                connections,
+                ..Limits::default()
+            },
+            browser_room: Room::new(),
+            code_room: Room::new(),
+        }
+    }
+
+    fn room(&self, source: Source) -> &Room {
+        match source {
+            Source::Browser => &self.browser_room,
+            Source::Code => &self.code_room,
         }
     }
 }
 
 /// Serves proxy clients on `listener` until `cancel`, then ends every connection at once.
 ///
-/// At most 256 connections at a time. Returns when nothing of it is left.
+/// At most as many connections at a time as the session may have. Returns when nothing of it is left.
 pub async fn serve(
     listener: TcpListener,
     source: Source,

@@ -1,20 +1,22 @@
 //! What the proxy itself answers: refusals and failures.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use http_body_util::{Either, Full};
-use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use super::BadTarget;
 use super::policy::Refusal;
+use super::recorded::Recorded;
 use super::uplink::LookupError;
 
 /// Names the rule that refused a request.
 pub(super) const RULE_HEADER: HeaderName = HeaderName::from_static("x-pagebox-egress");
 
 /// An upstream's body, or the proxy's own.
-pub(super) type Body = Either<Incoming, Full<Bytes>>;
+pub(super) type Body = Either<Recorded, Full<Bytes>>;
 
 /// Why a request got no answer from its host.
 #[derive(Debug, thiserror::Error)]
@@ -35,11 +37,17 @@ pub(super) enum Failure {
     #[error("cannot connect to {host}: {source}")]
     Unreachable {
         host: String,
+        /// The address tried last.
+        address: Option<SocketAddr>,
         source: std::io::Error,
     },
     /// It took too long to connect.
     #[error("connecting to {host} took too long")]
-    ConnectTimeout { host: String },
+    ConnectTimeout {
+        host: String,
+        /// All that were tried, with commas.
+        addresses: String,
+    },
     /// It does not speak HTTP, or stopped in the middle.
     #[error("{host} gave no valid answer: {source}")]
     Upstream { host: String, source: hyper::Error },
@@ -49,6 +57,22 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// Its text, with the addresses that were tried: the session's owner may see them, its pages
+    /// need not.
+    pub(super) fn for_log(&self) -> String {
+        match self {
+            Self::Unreachable {
+                address: Some(address),
+                source,
+                ..
+            } => format!("cannot connect to {address}: {source}"),
+            Self::ConnectTimeout { addresses, .. } => {
+                format!("connecting to {addresses} took too long")
+            }
+            _ => self.to_string(),
+        }
+    }
+
     fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) | Self::BadTarget(_) => StatusCode::BAD_REQUEST,

@@ -58,6 +58,8 @@ pub enum Refusal {
     ProtectedPort,
     /// The host's own addresses could not be read, so nothing can be told from them.
     HostAddressesUnknown,
+    /// The session has used up its bytes.
+    ByteLimit,
 }
 
 impl fmt::Display for Refusal {
@@ -70,6 +72,7 @@ impl fmt::Display for Refusal {
             Self::Loopback => f.write_str("loopback"),
             Self::ProtectedPort => f.write_str("protected-port"),
             Self::HostAddressesUnknown => f.write_str("host-addresses-unknown"),
+            Self::ByteLimit => f.write_str("byte-limit"),
         }
     }
 }

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::answer::{Body, Failure, connected};
 use super::dial::dial;
 use super::forward::Upstream;
+use super::log::Recording;
 use super::target::Target;
 use super::watched::Watched;
 use super::{Egress, Source};
@@ -85,11 +86,13 @@ pub(super) struct Client {
 pub(super) struct Tunnel {
     pub(super) client: OnUpgrade,
     pub(super) host: HostEnd,
+    /// Ends with the tunnel.
+    pub(super) recording: Recording,
 }
 
 pub(super) enum HostEnd {
     /// CONNECT: bytes from the start.
-    Stream(TcpStream),
+    Stream(Watched),
     /// WebSocket: bytes after the host's 101; its connection must live until then.
     Upgrade(OnUpgrade, Upstream),
 }
@@ -100,7 +103,7 @@ async fn serve_client(stream: TcpStream, source: Source, egress: Arc<Egress>) {
         tracing::debug!(%error, "egress client went away at once");
         return;
     }
-    let (stream, traffic) = Watched::new(stream);
+    let (stream, traffic) = Watched::client(stream);
     let client = Arc::new(Client {
         egress,
         source,
@@ -163,10 +166,11 @@ impl Client {
             .filter(|_| request.uri().scheme().is_none());
         let authority = authority.ok_or(Failure::BadRequest("CONNECT needs a host and a port"))?;
         let target = Target::parse(authority.as_str(), None)?;
-        let (stream, _) = dial(&self.egress, &target).await?;
+        let dialled = dial(&self.egress, self.source, &target, None).await?;
         self.become_tunnel(Tunnel {
             client: hyper::upgrade::on(&mut request),
-            host: HostEnd::Stream(stream),
+            host: HostEnd::Stream(dialled.stream),
+            recording: dialled.recording,
         });
         Ok(connected())
     }
@@ -184,16 +188,20 @@ pub(super) fn take<T>(slot: &Mutex<Option<T>>) -> Option<T> {
 
 impl Tunnel {
     /// Copies both ways until both ends have closed, passing each end's close on by itself.
-    async fn run(self) -> io::Result<()> {
+    async fn run(mut self) -> io::Result<()> {
         let client = TokioIo::new(self.client.await.map_err(io::Error::other)?);
-        match self.host {
+        let copied = match self.host {
             HostEnd::Stream(stream) => copy(client, stream).await,
             HostEnd::Upgrade(upgrade, upstream) => {
                 let host = TokioIo::new(upgrade.await.map_err(io::Error::other)?);
                 drop(upstream);
                 copy(client, host).await
             }
+        };
+        if copied.is_err() {
+            self.recording.broke();
         }
+        copied
     }
 }
 

@@ -104,6 +104,8 @@ async fn start(
         Arc::clone(&deps.policy),
         shared.options.network.clone(),
         Arc::new(Loopback::new(&space)),
+        Arc::clone(&shared.network),
+        deps.configs.egress.connections,
     ));
     let runner_listeners = runner_listeners.map(|listener| (listener, Source::Code));
     let browser_listeners = browser_listeners.map(|listener| (listener, Source::Browser));

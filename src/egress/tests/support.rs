@@ -12,10 +12,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::egress::dial::Room;
 use crate::egress::proxy;
 use crate::egress::session_policy::SessionPolicy;
 use crate::egress::uplink::{LookupError, Uplink};
-use crate::egress::{Config, Egress, Limits, NetworkOptions, OwnLoopback, Policy, Source};
+use crate::egress::{Config, Egress, Limits, Log, NetworkOptions, OwnLoopback, Policy, Source};
 
 /// Long enough for anything that should happen at all on a busy machine.
 pub(super) const SOON: Duration = Duration::from_secs(20);
@@ -92,6 +93,7 @@ pub(super) struct Proxy {
     pub(super) task: JoinHandle<()>,
     pub(super) connected: Arc<Mutex<Vec<SocketAddr>>>,
     pub(super) looked_up: Arc<Mutex<Vec<String>>>,
+    pub(super) log: Arc<Log>,
 }
 
 impl Proxy {
@@ -107,8 +109,12 @@ impl Proxy {
             policy: SessionPolicy::new(policy, NetworkOptions::default()),
             uplink: Box::new(internet),
             own_loopback: Arc::new(NoLoopback),
+            log: Arc::new(Log::new(config, &NetworkOptions::default())),
             limits,
+            browser_room: Room::new(),
+            code_room: Room::new(),
         };
+        let log = Arc::clone(&egress.log);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let cancel = CancellationToken::new();
@@ -124,6 +130,7 @@ impl Proxy {
             task,
             connected,
             looked_up,
+            log,
         }
     }
 
