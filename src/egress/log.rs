@@ -229,7 +229,7 @@ impl Log {
 
     /// Refuses what comes after the byte limit.
     pub(super) fn check(&self) -> Result<(), Refusal> {
-        if self.meter.is_used_up() {
+        if self.meter.left() == Bytes(0) {
             return Err(Refusal::ByteLimit);
         }
         Ok(())

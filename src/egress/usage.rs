@@ -40,8 +40,9 @@ impl Meter {
         Bytes(self.received.load(Ordering::Relaxed))
     }
 
-    /// Whether no further byte may pass.
-    pub(super) fn is_used_up(&self) -> bool {
-        self.sent().0.saturating_add(self.received().0) >= self.most.0
+    /// What may still pass.
+    pub(super) fn left(&self) -> Bytes {
+        let passed = self.sent().0.saturating_add(self.received().0);
+        Bytes(self.most.0.saturating_sub(passed))
     }
 }

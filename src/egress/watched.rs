@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::usage::Meter;
+use crate::limits::Bytes;
 
 /// Bytes that passed one connection.
 #[derive(Debug, Default)]
@@ -36,16 +37,15 @@ impl Traffic {
         self.written.load(Ordering::Relaxed)
     }
 
-    /// Whether more may pass; to be asked before each read and write.
+    /// How many bytes may pass next, at least 1; to be asked before each read and write.
     ///
     /// # Errors
     /// When the session's byte limit is reached.
-    pub(super) fn check(&self) -> io::Result<()> {
-        match &self.session {
-            Some(session) if session.is_used_up() => {
-                Err(io::Error::other("the session's byte limit is reached"))
-            }
-            _ => Ok(()),
+    pub(super) fn room(&self) -> io::Result<usize> {
+        match self.session.as_ref().map(|session| session.left()) {
+            None => Ok(usize::MAX),
+            Some(Bytes(0)) => Err(io::Error::other("the session's byte limit is reached")),
+            Some(left) => Ok(left.as_usize()),
         }
     }
 
@@ -95,7 +95,8 @@ impl Watched {
     }
 
     /// A connection to a host, and its count. What passes is the session's too; when `session` is
-    /// used up, reads and writes fail. Each connection may be one read or write late to see it.
+    /// used up, reads and writes fail. Connections that move bytes in the same moment may each pass
+    /// the limit by what they move then.
     pub(super) fn host(stream: TcpStream, session: &Arc<Meter>) -> (Self, Arc<Traffic>) {
         let traffic = Traffic {
             session: Some(Arc::clone(session)),
@@ -127,10 +128,20 @@ impl AsyncRead for Watched {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.traffic.check()?;
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        self.traffic.add_read(buf.filled().len() - before);
+        let room = self.traffic.room()?;
+        let stream = Pin::new(&mut self.stream);
+        let bytes = if buf.remaining() <= room {
+            let before = buf.filled().len();
+            ready!(stream.poll_read(cx, buf))?;
+            buf.filled().len() - before
+        } else {
+            let mut part = ReadBuf::new(buf.initialize_unfilled_to(room));
+            ready!(stream.poll_read(cx, &mut part))?;
+            let bytes = part.filled().len();
+            buf.advance(bytes);
+            bytes
+        };
+        self.traffic.add_read(bytes);
         Poll::Ready(Ok(()))
     }
 }
@@ -141,8 +152,8 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.traffic.check()?;
-        let result = Pin::new(&mut self.stream).poll_write(cx, buf);
+        let room = self.traffic.room()?.min(buf.len());
+        let result = Pin::new(&mut self.stream).poll_write(cx, &buf[..room]);
         self.count_written(result)
     }
 
@@ -151,7 +162,12 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.traffic.check()?;
+        let length: usize = bufs.iter().map(|buf| buf.len()).sum();
+        if length > self.traffic.room()? {
+            // The last bytes there are: one piece after the other.
+            let first = bufs.iter().find(|buf| !buf.is_empty());
+            return self.poll_write(cx, first.map_or(&[], |buf| buf));
+        }
         let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.count_written(result)
     }

@@ -10,6 +10,7 @@ fn config(allow: &[&str], deny: &[&str], host_loopback: &[&str]) -> Config {
         host_loopback: host_loopback.iter().map(ToString::to_string).collect(),
         allow: rules(allow),
         deny: rules(deny),
+        ..Config::default()
     }
 }
 
