@@ -34,3 +34,4 @@ mod python;
 mod sandbox;
 mod seeds;
 mod sessions;
+mod traffic;
