@@ -20,6 +20,7 @@ mod forward;
 mod host_addresses;
 mod log;
 mod options;
+mod places;
 mod policy;
 mod proxy;
 mod recorded;
@@ -43,6 +44,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use log::{Log, LoggedRequest, NetworkUsage, Verdict};
 pub use options::{NetworkOptions, Proxy, ProxyError};
+pub use places::Places;
 pub use policy::{Policy, Refusal};
 pub use rules::{Rule, RuleError};
 
@@ -114,32 +116,11 @@ impl Config {
         }
         Ok(())
     }
-
-    /// File descriptors of the daemon one session's requests may take.
-    #[must_use]
-    pub fn files_per_session(&self) -> usize {
-        LISTENERS * (self.connections * FILES_PER_CONNECTION + dial::EXTRA_FILES)
-    }
-
-    /// As many connections as `files` descriptors of the daemon suffice for in each session, at
-    /// most what it has now.
-    #[must_use]
-    pub fn connections_within(&self, files: usize) -> usize {
-        let each = (files / LISTENERS).saturating_sub(dial::EXTRA_FILES) / FILES_PER_CONNECTION;
-        each.min(self.connections)
-    }
 }
-
-/// One for the browser, one for the code.
-const LISTENERS: usize = 2;
-/// The client's end and the host's.
-const FILES_PER_CONNECTION: usize = 2;
 
 /// Bounds on one listener.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
-    /// Connections at once; more wait in the listener's backlog.
-    connections: usize,
     /// To look a name up, and again to connect to its addresses.
     connect: Duration,
     /// To send one request's header; also how long an unused connection is kept.
@@ -153,7 +134,6 @@ struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: Config::default().connections,
             connect: Duration::from_secs(10),
             header_wait: Duration::from_secs(60),
             silence: Duration::from_secs(300),
@@ -170,6 +150,7 @@ pub struct Egress {
     uplink: Box<dyn Uplink>,
     own_loopback: Arc<dyn OwnLoopback>,
     log: Arc<Log>,
+    places: Places,
     limits: Limits,
     browser_room: Room,
     code_room: Room,
@@ -192,24 +173,22 @@ pub trait OwnLoopback: Send + Sync + std::fmt::Debug {
 
 impl Egress {
     /// The daemon's rules narrowed by a session's options; `log` is told of every request, and
-    /// each listener takes `connections` at once.
+    /// each listener takes as many connections as `places` gives it.
     #[must_use]
     pub fn new(
         policy: Arc<Policy>,
         options: NetworkOptions,
         own_loopback: Arc<dyn OwnLoopback>,
         log: Arc<Log>,
-        connections: usize,
+        places: Places,
     ) -> Self {
         Self {
             policy: SessionPolicy::new(policy, options),
             uplink: Box::new(uplink::Direct::new()),
             own_loopback,
             log,
-            limits: Limits {
-                connections,
-                ..Limits::default()
-            },
+            places,
+            limits: Limits::default(),
             browser_room: Room::new(),
             code_room: Room::new(),
         }

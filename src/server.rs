@@ -29,11 +29,7 @@ const SPAWNER_GRACE: Duration = Duration::from_secs(10);
 /// Open files of the daemon itself: its runtime, the spawner's socket, its logs, what comes up.
 const OWN_FILES: usize = 256;
 /// Open files of a session beside its requests: pipes of its sandboxes, CDP clients, listeners.
-const SESSION_FILES: usize = 160;
-/// Connections of a listener, however low the limit of open files: Chromium opens 32 by itself. A
-/// limit that low can be used up; then accepting pauses, and connecting fails with an error that
-/// says so.
-const FEWEST_CONNECTIONS: usize = 32;
+const SESSION_FILES: usize = 96;
 
 /// Starts the spawner and drops privilege. The main thread must call it, before tokio runs: the
 /// kernel ends the spawner with the thread that started it.
@@ -60,30 +56,28 @@ pub fn start_spawner(config: &Config) -> anyhow::Result<SpawnerProcess> {
 }
 
 /// Makes room for the open files that sessions may need all together, so that none takes those of
-/// another or of the daemon; where the hard limit is too low, each session gets fewer connections.
+/// another or of the daemon; where the hard limit is too low, they share what there is.
 ///
 /// # Errors
 /// When the kernel tells or takes no limit.
-fn make_room_for_files(config: &Config) -> anyhow::Result<egress::Config> {
-    let own = config.limits.connections + OWN_FILES;
+fn places(config: &Config) -> anyhow::Result<egress::Places> {
     let sessions = config.session.max_sessions;
-    let per_session = config.egress.files_per_session() + SESSION_FILES;
-    let wanted = sessions.saturating_mul(per_session).saturating_add(own);
+    let fixed = sessions
+        .saturating_mul(SESSION_FILES + egress::Places::own_files())
+        .saturating_add(config.limits.connections + OWN_FILES);
+    let shared = egress::Places::shared_files(&config.egress, sessions);
+    let wanted = fixed.saturating_add(shared);
     let allowed = sandbox::raise_open_files(wanted as u64).context("cannot raise RLIMIT_NOFILE")?;
     let allowed = usize::try_from(allowed).unwrap_or(usize::MAX);
-    let mut egress = config.egress.clone();
     if allowed < wanted {
-        let each = (allowed.saturating_sub(own) / sessions).saturating_sub(SESSION_FILES);
-        egress.connections = egress.connections_within(each).max(FEWEST_CONNECTIONS);
         tracing::warn!(
-            "egress.connections is {} instead of {}: {sessions} sessions may need {wanted} open \
-             files, and this process may have {allowed}; raise its hard limit (LimitNOFILE=, \
-             ulimit -Hn), or lower session.max_sessions",
-            egress.connections,
-            config.egress.connections,
+            "this process may have {allowed} open files, and {sessions} sessions may need {wanted}: \
+             when many connections are open, more wait than egress.connections says. Raise its hard \
+             limit (LimitNOFILE=, ulimit -Hn), or lower session.max_sessions"
         );
     }
-    Ok(egress)
+    let shared = shared.min(allowed.saturating_sub(fixed));
+    Ok(egress::Places::new(&config.egress, shared))
 }
 
 /// Whether any of this process's uids (real, effective, saved, file system) is 0.
@@ -119,7 +113,8 @@ impl Core {
             browser: config.browser.clone(),
             runner: config.runner.clone(),
             cdp: config.cdp.clone(),
-            egress: make_room_for_files(config)?,
+            egress: config.egress.clone(),
+            places: places(config)?,
             own_ports: own_ports.to_vec(),
         };
         Ok(Self {

@@ -85,6 +85,8 @@ pub struct Configs {
     pub cdp: cdp::Config,
     /// Their way out.
     pub egress: egress::Config,
+    /// The connections they may have.
+    pub places: egress::Places,
     /// The daemon's own ports on this host, which no egress rule opens.
     pub own_ports: Vec<u16>,
 }

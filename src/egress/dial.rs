@@ -26,10 +26,10 @@ const STAGGER: Duration = Duration::from_millis(250);
 const MAX_TRIES: usize = 8;
 /// Names looked up at once for one listener; more wait, within the time a lookup has. Each lookup
 /// holds a few sockets of the daemon.
-const LOOKUPS: usize = 32;
+const LOOKUPS: usize = 16;
 /// Addresses tried at once beside first ones for one listener; without room an address is tried
 /// when the one before it has failed.
-const EXTRA_TRIES: usize = 32;
+const EXTRA_TRIES: usize = 8;
 /// File descriptors of the daemon one listener takes beside those of its connections: four
 /// sockets a lookup (IPv4 and IPv6, at two name servers), and the extra tries.
 pub(super) const EXTRA_FILES: usize = 4 * LOOKUPS + EXTRA_TRIES;

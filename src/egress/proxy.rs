@@ -44,15 +44,19 @@ pub(super) async fn run(
 ) {
     let mut clients = JoinSet::new();
     loop {
-        let has_room = clients.len() < egress.limits.connections;
+        let place = egress.places.next(clients.len());
         tokio::select! {
             biased;
             () = cancel.cancelled() => break,
             Some(ended) = clients.join_next(), if !clients.is_empty() => report_panic(ended),
-            accepted = listener.accept(), if has_room => match accepted {
+            (place, accepted) = async { (place.await, listener.accept().await) } => match accepted {
                 Ok((stream, _)) => {
-                    clients
-                        .spawn(serve_client(stream, source, Arc::clone(&egress)).in_current_span());
+                    let serving = serve_client(stream, source, Arc::clone(&egress));
+                    let serving = async move {
+                        let _place = place;
+                        serving.await;
+                    };
+                    clients.spawn(serving.in_current_span());
                 }
                 Err(error) => {
                     tracing::warn!(%error, "egress proxy could not accept a connection");

@@ -105,7 +105,7 @@ async fn start(
         shared.options.network.clone(),
         Arc::new(Loopback::new(&space)),
         Arc::clone(&shared.network),
-        deps.configs.egress.connections,
+        deps.configs.places.clone(),
     ));
     let runner_listeners = runner_listeners.map(|listener| (listener, Source::Code));
     let browser_listeners = browser_listeners.map(|listener| (listener, Source::Browser));

@@ -16,10 +16,15 @@ use crate::egress::dial::Room;
 use crate::egress::proxy;
 use crate::egress::session_policy::SessionPolicy;
 use crate::egress::uplink::{LookupError, Uplink};
-use crate::egress::{Config, Egress, Limits, Log, NetworkOptions, OwnLoopback, Policy, Source};
+use crate::egress::{
+    Config, Egress, Limits, Log, NetworkOptions, OwnLoopback, Places, Policy, Source,
+};
 
 /// Long enough for anything that should happen at all on a busy machine.
 pub(super) const SOON: Duration = Duration::from_secs(20);
+
+/// More open files than any test here needs.
+const FILES: usize = 4096;
 
 /// Names and addresses of a small internet.
 #[derive(Debug, Default)]
@@ -110,6 +115,7 @@ impl Proxy {
             uplink: Box::new(internet),
             own_loopback: Arc::new(NoLoopback),
             log: Arc::new(Log::new(config, &NetworkOptions::default())),
+            places: Places::new(config, FILES),
             limits,
             browser_room: Room::new(),
             code_room: Room::new(),
