@@ -270,7 +270,7 @@ async fn the_daemons_byte_limit_holds_where_a_session_asks_for_more() {
 async fn limit_holds(client: &Client, options: SessionOptions, limit: u64) {
     let session = with_options(client, options).await;
     let url = site().url("/download/zeros?bytes=50000000");
-    let get = format!("curl -s --proxy \"$HTTP_PROXY\" --noproxy ''");
+    let get = "curl -s --proxy \"$HTTP_PROXY\" --noproxy ''";
     // 18: the transfer ended early.
     let code = format!("{get} -o /tmp/zeros '{url}'; echo $? $(stat -c %s /tmp/zeros)");
     let said = session.bash(&code).await;
@@ -316,10 +316,10 @@ async fn a_watcher_is_told_of_a_request_when_it_is_decided_and_when_it_has_ended
     session.bash(&code).await;
     let mut told = Vec::new();
     while told.len() < 3 {
-        if let Event::NetworkRequest(request) = next(&mut events).await.expect("more") {
-            if request.source() == NetworkSource::Code {
-                told.push(request);
-            }
+        if let Event::NetworkRequest(request) = next(&mut events).await.expect("more")
+            && request.source() == NetworkSource::Code
+        {
+            told.push(request);
         }
     }
     let [decided, ended, refused] = &told[..] else {
