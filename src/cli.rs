@@ -197,6 +197,7 @@ mod tests {
             "pagebox session create --viewport 800x600 --idle-ttl 5m",
             "pagebox session list --state ready --json",
             "pagebox session show 0190aaaa-0000-7000-8000-000000000000",
+            "pagebox session watch 0190aaaa-0000-7000-8000-000000000000 --json",
             "pagebox session stop 0190aaaa-0000-7000-8000-000000000000",
             "pagebox doctor --json",
             "pagebox config",

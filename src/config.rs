@@ -210,6 +210,8 @@ impl Config {
             return invalid("session.max_sessions", "must be at least 1".to_owned());
         }
         egress::Policy::new(&self.egress)?.reserve(&runner::OWN_PORTS)?;
+        let numbers = self.egress.check_numbers();
+        numbers.map_err(|(key, message)| Error::Invalid { key, message })?;
         self.validate_uids()
     }
 
@@ -424,6 +426,17 @@ mod tests {
             refused_key(|c| c.session.max_sessions = 0),
             "session.max_sessions"
         );
+        assert_eq!(
+            refused_key(|c| c.egress.max_bytes = Bytes(0)),
+            "egress.max_bytes"
+        );
+        for connections in [0, 4097] {
+            assert_eq!(
+                refused_key(|c| c.egress.connections = connections),
+                "egress.connections"
+            );
+        }
+        assert_eq!(refused_key(|c| c.egress.log = 4097), "egress.log");
         assert_eq!(refused_key(|c| c.sandbox.uid_base = 0), "sandbox.uid_base");
         assert_eq!(
             refused_key(|c| c.sandbox.uid_count = u32::MAX),

@@ -20,15 +20,19 @@ mod copy;
 mod dial;
 mod forward;
 mod host_addresses;
+mod log;
 mod options;
+mod places;
 mod policy;
 mod proxy;
+mod recorded;
 mod relay;
 mod rules;
 mod session_policy;
 mod target;
 mod uplink;
 mod upstream;
+mod usage;
 mod watched;
 
 #[cfg(test)]
@@ -43,7 +47,9 @@ use hyper::Uri;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
+pub use log::{Log, LoggedRequest, NetworkUsage, Verdict};
 pub use options::{MAX_RULES, NetworkOptions, OptionsError, Proxy, ProxyError};
+pub use places::Places;
 pub use policy::{Policy, Refusal};
 pub use rules::{Rule, RuleError};
 pub use upstream::{Resolve, Secret, Upstream, UpstreamConfig};
@@ -51,6 +57,8 @@ pub use upstream::{Resolve, Secret, Upstream, UpstreamConfig};
 use crate::limits::Bytes;
 
 use answer::Failure;
+use dial::Room;
+use policy::Route;
 use session_policy::SessionPolicy;
 use uplink::Uplink;
 
@@ -68,6 +76,10 @@ pub struct Config {
     pub deny: Vec<Rule>,
     /// Most bytes of one session, both ways together; a session may ask for less.
     pub max_bytes: Bytes,
+    /// Connections at once from one session's browser, and as many from its code; more wait.
+    pub connections: usize,
+    /// Newest requests of a session that are remembered.
+    pub log: usize,
     /// The proxy everything goes through.
     pub upstream: UpstreamConfig,
 }
@@ -80,10 +92,19 @@ impl Default for Config {
             deny: Vec::new(),
             // 22 Mbit/s for the whole of the longest life a session can have.
             max_bytes: Bytes::gib(10),
+            // Chromium opens at most 32 plain connections through a proxy, and 255 WebSockets.
+            connections: 256,
+            log: 256,
             upstream: UpstreamConfig::default(),
         }
     }
 }
+
+/// Most connections of one listener that may be configured: each has two file descriptors of the
+/// daemon and up to 256 KiB of buffers.
+const MAX_CONNECTIONS: usize = 4096;
+/// Most requests remembered that may be configured: each takes up to 1 KiB, in every session.
+const MAX_LOG: usize = 4096;
 
 impl Config {
     /// Reads what it names files for. To be done once, before privileges are dropped.
@@ -100,13 +121,33 @@ impl Config {
     pub fn weakening(&self) -> Option<String> {
         self.upstream.weakening()
     }
+
+    /// Checks each number.
+    ///
+    /// # Errors
+    /// The first key whose value cannot be used, and what is wrong with it.
+    pub fn check_numbers(&self) -> Result<(), (&'static str, String)> {
+        if self.max_bytes == Bytes(0) {
+            return Err((
+                "egress.max_bytes",
+                r#"must be at least 1; deny = ["*"] is how nothing may be reached"#.to_owned(),
+            ));
+        }
+        if !(1..=MAX_CONNECTIONS).contains(&self.connections) {
+            let message = format!("is {}, must be 1 to {MAX_CONNECTIONS}", self.connections);
+            return Err(("egress.connections", message));
+        }
+        if self.log > MAX_LOG {
+            let message = format!("is {}, must be at most {MAX_LOG}", self.log);
+            return Err(("egress.log", message));
+        }
+        Ok(())
+    }
 }
 
 /// Bounds on one listener.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
-    /// Connections at once; more wait in the listener's backlog.
-    connections: usize,
     /// To look a name up, and again to connect to its addresses.
     connect: Duration,
     /// To send one request's header; also how long an unused connection is kept.
@@ -120,8 +161,6 @@ struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            // Chromium opens at most 32 plain connections through a proxy, and 255 WebSockets.
-            connections: 256,
             connect: Duration::from_secs(10),
             header_wait: Duration::from_secs(60),
             silence: Duration::from_secs(300),
@@ -137,9 +176,15 @@ pub struct Egress {
     policy: SessionPolicy,
     uplink: Box<dyn Uplink>,
     own_loopback: Arc<dyn OwnLoopback>,
+    log: Arc<Log>,
+    /// Of the session's own loopback, which is no way out: nobody reads it.
+    own_log: Arc<Log>,
+    places: Places,
     limits: Limits,
     /// What the browser asked for last and got no answer to from its host, and why.
     failed: Mutex<Option<(Uri, String)>>,
+    browser_room: Room,
+    code_room: Room,
 }
 
 /// Whose requests a listener takes.
@@ -158,25 +203,43 @@ pub trait OwnLoopback: Send + Sync + std::fmt::Debug {
 }
 
 impl Egress {
-    /// The daemon's rules and upstream proxy, narrowed by a session's options.
+    /// The daemon's rules and upstream proxy, narrowed by a session's options; `log` is told of
+    /// every request, and each listener takes as many connections as `places` gives it.
     #[must_use]
     pub fn new(
         policy: Arc<Policy>,
         upstream: Option<&Upstream>,
         options: NetworkOptions,
         own_loopback: Arc<dyn OwnLoopback>,
+        log: Arc<Log>,
+        places: Places,
     ) -> Self {
         let direct = Box::new(uplink::Direct::new());
         let limits = Limits::default();
-        Self::over(direct, policy, upstream, options, own_loopback, limits)
+        Self::over(
+            direct,
+            policy,
+            upstream,
+            options,
+            own_loopback,
+            log,
+            places,
+            limits,
+        )
     }
 
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts it is put together from"
+    )]
     fn over(
         direct: Box<dyn Uplink>,
         policy: Arc<Policy>,
         upstream: Option<&Upstream>,
         options: NetworkOptions,
         own_loopback: Arc<dyn OwnLoopback>,
+        log: Arc<Log>,
+        places: Places,
         limits: Limits,
     ) -> Self {
         let uplink = upstream::chain(direct, upstream, options.proxy.clone(), &policy);
@@ -184,8 +247,13 @@ impl Egress {
             policy: SessionPolicy::new(policy, options),
             uplink,
             own_loopback,
+            own_log: Arc::new(Log::unread()),
+            log,
+            places,
             limits,
             failed: Mutex::default(),
+            browser_room: Room::new(),
+            code_room: Room::new(),
         }
     }
 
@@ -215,11 +283,25 @@ impl Egress {
             *failed = Some((uri, failure.to_string()));
         }
     }
+
+    fn log(&self, route: Route) -> &Arc<Log> {
+        match route {
+            Route::Outside | Route::HostLoopback => &self.log,
+            Route::OwnLoopback => &self.own_log,
+        }
+    }
+
+    fn room(&self, source: Source) -> &Room {
+        match source {
+            Source::Browser => &self.browser_room,
+            Source::Code => &self.code_room,
+        }
+    }
 }
 
 /// Serves proxy clients on `listener` until `cancel`, then ends every connection at once.
 ///
-/// At most 256 connections at a time. Returns when nothing of it is left.
+/// At most as many connections at a time as the session may have. Returns when nothing of it is left.
 pub async fn serve(
     listener: TcpListener,
     source: Source,

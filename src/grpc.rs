@@ -9,6 +9,7 @@ mod collect;
 mod execution_service;
 mod field;
 mod json;
+mod network;
 mod session_service;
 mod status;
 mod view;

@@ -23,6 +23,7 @@ mod init;
 mod landlock;
 mod mounts;
 mod network;
+mod open_files;
 mod plan;
 mod probe;
 mod process;
@@ -36,6 +37,7 @@ mod wire;
 pub use client::{ControlEnd, Sandbox, Sandboxes, Scratch, Space};
 pub use error::{Error, StepError};
 pub use image::Image;
+pub use open_files::raise_open_files;
 pub use process::{SpawnerProcess, drop_privileges, start_spawner};
 pub use spawner::{is_spawner, spawner_main};
 pub use spec::{

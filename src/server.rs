@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, NodeFiles};
+use crate::egress;
 use crate::grpc::{self, Health};
 use crate::sandbox::{self, Image, Sandboxes, SpawnerConfig, SpawnerProcess};
 use crate::session::{Configs, Registry};
@@ -24,6 +25,11 @@ use crate::session::{Configs, Registry};
 const CONNECTION_GRACE: Duration = Duration::from_secs(5);
 /// How long the spawner may take to end; it kills, so this is a matter of milliseconds.
 const SPAWNER_GRACE: Duration = Duration::from_secs(10);
+
+/// Open files of the daemon itself: its runtime, the spawner's socket, its logs, what comes up.
+const OWN_FILES: usize = 256;
+/// Open files of a session beside its requests: pipes of its sandboxes, CDP clients, listeners.
+const SESSION_FILES: usize = 96;
 
 /// Starts the spawner and drops privilege. The main thread must call it, before tokio runs: the
 /// kernel ends the spawner with the thread that started it.
@@ -53,6 +59,31 @@ pub fn start_spawner(config: &Config) -> anyhow::Result<SpawnerProcess> {
         sandbox::drop_privileges(config.sandbox.daemon_uid).context("cannot drop privileges")?;
     }
     Ok(spawner)
+}
+
+/// Makes room for the open files that sessions may need all together, so that none takes those of
+/// another or of the daemon; where the hard limit is too low, they share what there is.
+///
+/// # Errors
+/// When the kernel tells or takes no limit.
+fn places(config: &Config) -> anyhow::Result<egress::Places> {
+    let sessions = config.session.max_sessions;
+    let fixed = sessions
+        .saturating_mul(SESSION_FILES + egress::Places::own_files())
+        .saturating_add(config.limits.connections + OWN_FILES);
+    let shared = egress::Places::shared_files(&config.egress, sessions);
+    let wanted = fixed.saturating_add(shared);
+    let allowed = sandbox::raise_open_files(wanted as u64).context("cannot raise RLIMIT_NOFILE")?;
+    let allowed = usize::try_from(allowed).unwrap_or(usize::MAX);
+    if allowed < wanted {
+        tracing::warn!(
+            "this process may have {allowed} open files, and {sessions} sessions may need {wanted}: \
+             when many connections are open, more wait than egress.connections says. Raise its hard \
+             limit (LimitNOFILE=, ulimit -Hn), or lower session.max_sessions"
+        );
+    }
+    let shared = shared.min(allowed.saturating_sub(fixed));
+    Ok(egress::Places::new(&config.egress, shared))
 }
 
 /// Whether any of this process's uids (real, effective, saved, file system) is 0.
@@ -92,6 +123,7 @@ impl Core {
             runner: config.runner.clone(),
             cdp: config.cdp.clone(),
             egress: config.egress.clone(),
+            places: places(config)?,
             own_ports: own_ports.to_vec(),
         };
         Ok(Self {

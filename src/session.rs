@@ -85,6 +85,8 @@ pub struct Configs {
     pub cdp: cdp::Config,
     /// Their way out.
     pub egress: egress::Config,
+    /// The connections they may have.
+    pub places: egress::Places,
     /// The daemon's own ports on this host, which no egress rule opens.
     pub own_ports: Vec<u16>,
 }
@@ -197,6 +199,8 @@ pub struct SessionView {
     pub start_error: Option<String>,
     /// What is weaker than designed on this host; empty means full isolation.
     pub degraded: Arc<[String]>,
+    /// Its traffic so far.
+    pub network: egress::NetworkUsage,
 }
 
 /// What a watcher sees.
@@ -206,7 +210,9 @@ pub enum SessionEvent {
     State(Box<SessionView>),
     /// Something happened to a page.
     Page(SystemTime, cdp::HubEvent),
-    /// The watcher was too slow for this many page events.
+    /// A network request was decided, or has ended.
+    Request(egress::LoggedRequest),
+    /// The watcher was too slow for this many events of pages and of the network.
     Dropped(u64),
 }
 

@@ -6,13 +6,19 @@ use super::Error;
 
 /// Writes text to stdout. A reader that left early is no failure.
 pub(super) fn print(text: &str) -> Result<(), Error> {
+    print_to_reader(text).map(drop)
+}
+
+/// The same; whether the reader is still there.
+pub(super) fn print_to_reader(text: &str) -> Result<bool, Error> {
     let mut stdout = std::io::stdout().lock();
     match stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush())
     {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::Write(error)),
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Error::Write(error)),
     }
 }
 

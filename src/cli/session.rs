@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use clap::{Subcommand, ValueEnum};
 
+mod watch;
+
 use super::output::{self, harmless, table};
 use super::{Error, NetworkArgs, pair, runtime, seconds};
 use crate::config::DEFAULT_LISTEN;
@@ -21,6 +23,7 @@ Examples:
   id=$(pagebox session create --url https://example.com)
   pagebox session list --state ready
   pagebox session show $id --json
+  pagebox session watch $id
   pagebox session stop $id
   pagebox session --server http://10.0.0.5:7370 list")]
 pub(super) struct Args {
@@ -46,6 +49,7 @@ enum Command {
     Create(Box<CreateArgs>),
     List(ListArgs),
     Show(IdArgs),
+    Watch(WatchArgs),
     Stop(StopArgs),
 }
 
@@ -97,13 +101,24 @@ struct ListArgs {
     state: Vec<State>,
 }
 
-/// Show a session, live or ended.
+/// Show a session, live or ended, and its newest network requests.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   pagebox session show 01914a5c-6f6e-7cc0-8d3e-5b7f8c1f2a3b
-  pagebox session show $id --json | jq -r .state")]
+  pagebox session show $id --json | jq -r .session.state")]
 struct IdArgs {
+    /// The session's id
+    id: String,
+}
+
+/// Follow a session: its states, pages and network requests, one line each, until it has ended.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  pagebox session watch 01914a5c-6f6e-7cc0-8d3e-5b7f8c1f2a3b
+  pagebox session watch $id --json | jq -r 'select(.networkRequest.rule != \"\") | .networkRequest.host'")]
+struct WatchArgs {
     /// The session's id
     id: String,
 }
@@ -173,12 +188,27 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Error> {
                 }
             }
             Command::Show(show) => {
-                let session = client.get_session(show.id).await?;
+                let reply = client.get_session(show.id).await?;
                 if args.json {
-                    to_json("Session", &session)? + "\n"
+                    to_json("GetSessionResponse", &reply)? + "\n"
                 } else {
-                    details(&session)
+                    let session = reply.session.unwrap_or_default();
+                    details(&session) + &watch::requests_table(&reply.network_requests)
                 }
+            }
+            Command::Watch(watch) => {
+                let mut events = client.watch_session(watch.id).await?;
+                while let Some(event) = events.next().await? {
+                    let line = if args.json {
+                        to_json("WatchSessionResponse", &event)?
+                    } else {
+                        watch::line(&event)
+                    };
+                    if !output::print_to_reader(&(line + "\n"))? {
+                        break;
+                    }
+                }
+                String::new()
             }
             Command::Stop(stop) => {
                 let reply = client.stop_session(stop.id).await?;
@@ -279,6 +309,10 @@ fn details(session: &v1::Session) -> String {
         ("idle ttl", lifetime(session.idle_ttl)),
         ("running", session.running_executions.to_string()),
         ("executions", session.total_executions.to_string()),
+        (
+            "network",
+            session.network.map_or_else(String::new, watch::usage),
+        ),
         ("url", session.url.clone()),
         ("title", session.title.clone()),
         ("labels", labels.join(" ")),

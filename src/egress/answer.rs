@@ -1,21 +1,23 @@
 //! What the proxy itself answers: refusals and failures.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use http_body_util::{Either, Full};
-use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use super::BadTarget;
 use super::policy::Refusal;
+use super::recorded::Recorded;
 use super::uplink::{ConnectError, LookupError};
 
 /// Names the rule that refused a request.
 pub(super) const RULE_HEADER: HeaderName = HeaderName::from_static("x-pagebox-egress");
 
 /// An upstream's body, or the proxy's own.
-pub(super) type Body = Either<Incoming, Full<Bytes>>;
+pub(super) type Body = Either<Recorded, Full<Bytes>>;
 
 /// Why a request got no answer from its host.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +36,12 @@ pub(super) enum Failure {
     Unresolved { host: String, source: LookupError },
     /// None of its addresses takes a connection.
     #[error("cannot connect to {host}: {source}")]
-    Unreachable { host: String, source: ConnectError },
+    Unreachable {
+        host: String,
+        /// Those that were tried, for the log.
+        addresses: Vec<SocketAddr>,
+        source: ConnectError,
+    },
     /// No server of the session's own code is there.
     #[error(
         "nothing listens on port {port} of the session's own localhost; servers started by earlier \
@@ -51,6 +58,18 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// Its text, with the addresses that were tried: the session's owner may see them, its pages
+    /// need not.
+    pub(super) fn for_log(&self) -> String {
+        match self {
+            Self::Unreachable { addresses, .. } if !addresses.is_empty() => {
+                let tried: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+                format!("{self} (tried {})", tried.join(", "))
+            }
+            _ => self.to_string(),
+        }
+    }
+
     fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) | Self::BadTarget(_) => StatusCode::BAD_REQUEST,

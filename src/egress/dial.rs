@@ -2,18 +2,22 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::answer::Failure;
+use super::log::Recording;
 use super::policy::Route;
 use super::target::{Host, Target};
 use super::uplink::{ConnectError, LookupError, Uplink};
-use super::{Egress, Refusal};
+use super::watched::{Traffic, Watched};
+use super::{Egress, Refusal, Source};
 
 /// A second address is tried beside the first after this long (RFC 8305 recommends 250 ms): a host
 /// without working IPv6 must not wait for the whole timeout.
@@ -21,33 +25,115 @@ const STAGGER: Duration = Duration::from_millis(250);
 /// Addresses tried of one answer; all of them are checked.
 pub(super) const MAX_TRIES: usize = 8;
 
-/// Connects to `target` if the policy allows it. The address is the one connected to; there is none
-/// when the name was left to an upstream proxy.
+/// Names looked up at once for one listener; more wait, within the time a lookup has. Each lookup
+/// holds a few sockets of the daemon.
+const LOOKUPS: usize = 16;
+/// Addresses tried at once beside first ones for one listener; without room an address is tried
+/// when the one before it has failed.
+pub(super) const EXTRA_TRIES: usize = 8;
+/// File descriptors of the daemon one listener takes beside those of its connections: four
+/// sockets a lookup (IPv4 and IPv6, at two name servers), and the extra tries.
+pub(super) const EXTRA_FILES: usize = 4 * LOOKUPS + EXTRA_TRIES;
+
+/// What one listener may do at once.
+#[derive(Debug)]
+pub(super) struct Room {
+    lookups: Semaphore,
+    extra_tries: Semaphore,
+}
+
+impl Room {
+    pub(super) fn new() -> Self {
+        Self {
+            lookups: Semaphore::new(LOOKUPS),
+            extra_tries: Semaphore::new(EXTRA_TRIES),
+        }
+    }
+}
+
+/// A connection to a host for one request.
+#[derive(Debug)]
+pub(super) struct Dialled {
+    pub(super) stream: Watched,
+    pub(super) traffic: Arc<Traffic>,
+    /// None when the name was left to an upstream proxy.
+    pub(super) address: Option<IpAddr>,
+    pub(super) recording: Recording,
+}
+
+/// Connects to `target` if the policy allows it, and logs what came of it. `earlier` is the same
+/// request when it is sent again.
 pub(super) async fn dial(
     egress: &Egress,
+    source: Source,
     target: &Target,
+    earlier: Option<Recording>,
+) -> Result<Dialled, Failure> {
+    let (log, connected) = match check_target(egress, target) {
+        Ok(route) => (
+            egress.log(route),
+            connect(egress, source, target, route).await,
+        ),
+        Err(refusal) => (&egress.log, Err(refused(target.to_string(), refusal))),
+    };
+    let (stream, address) = match connected {
+        Ok(connected) => connected,
+        Err(failure) => {
+            match earlier {
+                Some(mut recording) => recording.failed(&failure),
+                None => log.denied(source, target, &failure),
+            }
+            return Err(failure);
+        }
+    };
+    let (stream, traffic) = Watched::host(stream, log.meter());
+    let recording = match earlier {
+        Some(mut recording) => {
+            recording.moved(address, &traffic);
+            recording
+        }
+        None => log.allowed(source, target, address, &traffic),
+    };
+    Ok(Dialled {
+        stream,
+        traffic,
+        address,
+        recording,
+    })
+}
+
+/// The rules of the host and the port, then the byte limit of what leaves the session.
+fn check_target(egress: &Egress, target: &Target) -> Result<Route, Refusal> {
+    let route = egress.policy.check_target(target)?;
+    egress.log(route).check()?;
+    Ok(route)
+}
+
+async fn connect(
+    egress: &Egress,
+    source: Source,
+    target: &Target,
+    route: Route,
 ) -> Result<(TcpStream, Option<IpAddr>), Failure> {
-    let route = egress.policy.check_target(target);
-    let route = route.map_err(|refusal| refused(target.to_string(), refusal))?;
     let (stream, address) = match route {
         Route::OwnLoopback => own_loopback(egress, target).await?,
         // A development server may listen on either.
         Route::HostLoopback => {
             let addresses = vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
-            connect_to(egress, target, addresses).await?
+            connect_to(egress, source, target, addresses).await?
         }
         Route::Outside => match by_name(egress, target).await? {
             Some(stream) => (stream, None),
             None => {
-                let addresses = outside_addresses(egress, target).await?;
-                connect_to(egress, target, addresses).await?
+                let addresses = outside_addresses(egress, source, target).await?;
+                connect_to(egress, source, target, addresses).await?
             }
         },
     };
     // Small writes of interactive protocols must not wait for each other's ACKs.
     stream
         .set_nodelay(true)
-        .map_err(|source| not_connected(target, source.into()))?;
+        .map_err(|source| not_connected(target, Vec::new(), source.into()))?;
     Ok((stream, address))
 }
 
@@ -57,7 +143,7 @@ async fn own_loopback(
 ) -> Result<(TcpStream, Option<IpAddr>), Failure> {
     let connecting = egress.own_loopback.connect(target.port);
     let Ok(connected) = timeout(egress.limits.connect, connecting).await else {
-        return Err(not_connected(target, ConnectError::TimedOut));
+        return Err(not_connected(target, Vec::new(), ConnectError::TimedOut));
     };
     let usable = connected.and_then(|stream| {
         let address = stream.peer_addr()?.ip();
@@ -65,23 +151,27 @@ async fn own_loopback(
     });
     usable.map_err(|source| match source.kind() {
         io::ErrorKind::ConnectionRefused => Failure::NothingListens { port: target.port },
-        _ => not_connected(target, source.into()),
+        _ => not_connected(target, Vec::new(), source.into()),
     })
 }
 
 async fn connect_to(
     egress: &Egress,
+    source: Source,
     target: &Target,
     addresses: Vec<IpAddr>,
 ) -> Result<(TcpStream, Option<IpAddr>), Failure> {
-    let sockets = addresses
+    let sockets: Vec<SocketAddr> = addresses
         .into_iter()
         .take(MAX_TRIES)
-        .map(|address| SocketAddr::new(address, target.port));
+        .map(|address| SocketAddr::new(address, target.port))
+        .collect();
     let until = Instant::now() + egress.limits.connect;
-    let connected = first_connected(&*egress.uplink, sockets, until).await;
-    let (stream, address) = connected.map_err(|error| not_connected(target, error))?;
-    Ok((stream, Some(address.ip())))
+    let extra = &egress.room(source).extra_tries;
+    match first_connected(&*egress.uplink, &sockets, until, extra).await {
+        Ok((stream, address)) => Ok((stream, Some(address.ip()))),
+        Err(error) => Err(not_connected(target, sockets, error)),
+    }
 }
 
 /// Connects by name where names are looked up by an upstream proxy.
@@ -98,10 +188,10 @@ async fn by_name(egress: &Egress, target: &Target) -> Result<Option<TcpStream>, 
     let connected = connecting.await;
     connected
         .map(Some)
-        .map_err(|error| not_connected(target, error))
+        .map_err(|error| not_connected(target, Vec::new(), error))
 }
 
-fn not_connected(target: &Target, error: ConnectError) -> Failure {
+fn not_connected(target: &Target, addresses: Vec<SocketAddr>, error: ConnectError) -> Failure {
     if let ConnectError::Proxy(failure) = &error
         && let Some((proxy, refusal)) = failure.refusal()
     {
@@ -109,35 +199,52 @@ fn not_connected(target: &Target, error: ConnectError) -> Failure {
     }
     Failure::Unreachable {
         host: target.to_string(),
+        addresses,
         source: error,
     }
 }
 
-/// Checks what was connected to earlier, as [`dial`] gave it, for another request.
+/// Checks what was connected to earlier, as [`dial`] gave it, for another request; logs it if it is
+/// refused.
 pub(super) fn check_again(
     egress: &Egress,
+    source: Source,
     target: &Target,
     address: Option<IpAddr>,
-) -> Result<(), Failure> {
-    let checked = egress
-        .policy
-        .check_target(target)
-        .and_then(|route| match route {
-            Route::HostLoopback | Route::OwnLoopback => Ok(()),
-            Route::Outside => match address {
-                Some(address) => egress.policy.check_addresses(target, &[address]),
-                None => egress.policy.check_unresolved(target),
-            },
-        });
-    checked.map_err(|refusal| refused(target.to_string(), refusal))
+) -> Result<Route, Failure> {
+    let checked = check_target(egress, target).and_then(|route| {
+        match (route, address) {
+            (Route::HostLoopback | Route::OwnLoopback, _) => {}
+            (Route::Outside, Some(address)) => {
+                egress.policy.check_addresses(target, &[address])?;
+            }
+            (Route::Outside, None) => egress.policy.check_unresolved(target)?,
+        }
+        Ok(route)
+    });
+    checked.map_err(|refusal| {
+        let failure = refused(target.to_string(), refusal);
+        egress.log.denied(source, target, &failure);
+        failure
+    })
 }
 
-async fn outside_addresses(egress: &Egress, target: &Target) -> Result<Vec<IpAddr>, Failure> {
+async fn outside_addresses(
+    egress: &Egress,
+    source: Source,
+    target: &Target,
+) -> Result<Vec<IpAddr>, Failure> {
     let addresses = match &target.host {
         Host::Address(address) => vec![*address],
         Host::Name(name) => {
             let until = Instant::now() + egress.limits.connect;
-            let answer = look_up(&*egress.uplink, name, until).await;
+            let lookup = async {
+                // Never closed, so this only waits.
+                let _room = egress.room(source).lookups.acquire().await;
+                look_up(&*egress.uplink, name, until).await
+            };
+            let answer = timeout_at(until, lookup).await;
+            let answer = answer.unwrap_or(Err(LookupError::TimedOut));
             answer.map_err(|source| Failure::Unresolved {
                 host: target.host.to_string(),
                 source,
@@ -164,7 +271,7 @@ pub(super) async fn look_up(
     }
 }
 
-fn refused(host: String, refusal: Refusal) -> Failure {
+pub(super) fn refused(host: String, refusal: Refusal) -> Failure {
     tracing::debug!(rule = %refusal, "request refused");
     Failure::Refused { host, refusal }
 }
@@ -173,15 +280,26 @@ fn refused(host: String, refusal: Refusal) -> Failure {
 /// asked for the next one.
 pub(super) async fn first_connected(
     uplink: &dyn Uplink,
-    addresses: impl Iterator<Item = SocketAddr>,
+    addresses: &[SocketAddr],
     until: Instant,
+    extra: &Semaphore,
 ) -> Result<(TcpStream, SocketAddr), ConnectError> {
-    let mut waiting = addresses.peekable();
+    let mut waiting = addresses.iter().copied().peekable();
     let mut tries = FuturesUnordered::new();
     let mut last_error = ConnectError::from(io::Error::from(io::ErrorKind::AddrNotAvailable));
     loop {
-        if let Some(address) = waiting.next() {
-            tries.push(async move { (address, uplink.connect(address, until).await) });
+        // Beside others only if there is room.
+        let room = match tries.is_empty() {
+            true => Some(None),
+            false => extra.try_acquire().ok().map(Some),
+        };
+        if let Some(room) = room
+            && let Some(address) = waiting.next()
+        {
+            tries.push(async move {
+                let _room = room;
+                (address, uplink.connect(address, until).await)
+            });
         }
         let ended = if waiting.peek().is_some() {
             match timeout(STAGGER, tries.next()).await {

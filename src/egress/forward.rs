@@ -4,7 +4,7 @@
 //! stay on that connection; everything else, bodies included, passes through as it comes.
 
 use std::net::IpAddr;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tracing::Instrument as _;
 
@@ -23,9 +23,12 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::Egress;
 use super::answer::{Body, Failure};
-use super::dial::{check_again, dial};
+use super::dial::{Dialled, check_again, dial, refused};
+use super::log::Recording;
 use super::proxy::{Client, HostEnd, MAX_HEADERS, Tunnel, take};
+use super::recorded::Recorded;
 use super::target::Target;
+use super::watched::Traffic;
 
 /// How long a kept connection may take to be ready again after an answer was read to its end.
 const READY_WAIT: Duration = Duration::from_millis(50);
@@ -38,14 +41,20 @@ pub(super) struct Upstream {
     target: Target,
     /// None when its name was left to an upstream proxy.
     address: Option<IpAddr>,
+    traffic: Arc<Traffic>,
     sender: http1::SendRequest<RequestBody>,
     /// Moves its bytes.
     _task: AbortOnDropHandle<()>,
 }
 
 impl Upstream {
-    async fn open(egress: &Egress, target: &Target) -> Result<Self, Failure> {
-        let (stream, address) = dial(egress, target).await?;
+    /// Speaks HTTP over a new connection.
+    async fn open(
+        egress: &Egress,
+        target: &Target,
+        dialled: Dialled,
+    ) -> Result<(Self, Recording), Failure> {
+        let mut recording = dialled.recording;
         let limit = egress.limits.header.as_usize();
         let (sender, connection) = http1::Builder::new()
             .max_header_size(limit)
@@ -55,9 +64,9 @@ impl Upstream {
             // Browsers read such answers too.
             .allow_spaces_after_header_name_in_responses(true)
             .allow_obsolete_multiline_headers_in_responses(true)
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(dialled.stream))
             .await
-            .map_err(|source| upstream_failure(target, source))?;
+            .map_err(|source| failed(target, source, &mut recording))?;
         let serve = async move {
             // Its error reaches the request or the body it belongs to as well.
             if let Err(error) = connection.with_upgrades().await {
@@ -65,20 +74,28 @@ impl Upstream {
             }
         };
         let task = tokio::spawn(serve.in_current_span());
-        Ok(Self {
+        let upstream = Self {
             target: target.clone(),
-            address,
+            address: dialled.address,
+            traffic: dialled.traffic,
             sender,
             _task: AbortOnDropHandle::new(task),
-        })
+        };
+        Ok((upstream, recording))
     }
 }
 
-fn upstream_failure(target: &Target, source: hyper::Error) -> Failure {
-    Failure::Upstream {
-        host: target.to_string(),
-        source,
-    }
+/// What a broken exchange means: no valid answer, or the end of the session's bytes.
+fn failed(target: &Target, source: hyper::Error, recording: &mut Recording) -> Failure {
+    let failure = match recording.check() {
+        Err(refusal) => refused(target.to_string(), refusal),
+        Ok(()) => Failure::Upstream {
+            host: target.to_string(),
+            source,
+        },
+    };
+    recording.failed(&failure);
+    failure
 }
 
 impl Client {
@@ -92,7 +109,8 @@ impl Client {
         let (mut parts, body) = request.into_parts();
         rewrite_request(&mut parts, &target, websocket.is_some())?;
 
-        let (mut response, upstream) = self.exchange(&target, parts, body).await?;
+        let (mut response, upstream, mut recording) = self.exchange(&target, parts, body).await?;
+        let mut of_body = None;
 
         match (response.status(), websocket) {
             (StatusCode::SWITCHING_PROTOCOLS, Some(client)) => {
@@ -100,23 +118,27 @@ impl Client {
                 self.become_tunnel(Tunnel {
                     client,
                     host: HostEnd::Upgrade(host, upstream),
+                    recording,
                 });
                 strip_connection_fields(response.headers_mut());
                 set_websocket_fields(response.headers_mut());
             }
             (StatusCode::SWITCHING_PROTOCOLS, None) => {
-                return Err(Failure::UnaskedUpgrade {
+                let failure = Failure::UnaskedUpgrade {
                     host: target.to_string(),
-                });
+                };
+                recording.failed(&failure);
+                return Err(failure);
             }
             (_, _) => {
                 strip_connection_fields(response.headers_mut());
                 *self.upstream.lock().unwrap_or_else(PoisonError::into_inner) = Some(upstream);
+                of_body = Some(recording);
             }
         }
         // The host's version is the host connection's affair; the client's is answered in its own.
         *response.version_mut() = Version::HTTP_11;
-        Ok(response.map(Either::Left))
+        Ok(response.map(|body| Either::Left(Recorded::new(body, of_body))))
     }
 
     /// Sends a request over the kept connection, if it goes to the same host and still lives, or
@@ -126,38 +148,51 @@ impl Client {
         target: &Target,
         parts: request::Parts,
         body: Incoming,
-    ) -> Result<(Response<Incoming>, Upstream), Failure> {
+    ) -> Result<(Response<Incoming>, Upstream, Recording), Failure> {
         let mut request = Request::from_parts(parts, Either::Left(body));
-        if let Some(mut kept) = self.kept(target).await? {
+        let mut earlier = None;
+        if let Some((mut kept, mut recording)) = self.kept(target).await? {
             // The host may close a kept connection just as it is used again. What was not sent
             // comes back and goes out anew; of what was sent only a request that changes nothing
             // may be repeated, and only without a body, which is gone.
             let repeatable = request.method().is_safe() && request.body().is_end_stream();
             let copy = repeatable.then(|| without_body(&request));
             match kept.sender.try_send_request(request).await {
-                Ok(response) => return Ok((response, kept)),
+                Ok(response) => return Ok((response, kept, recording)),
                 Err(mut error) => {
                     request = match (error.take_message(), copy) {
                         (Some(unsent), _) => unsent,
                         (None, Some(copy)) => copy,
-                        (None, None) => return Err(upstream_failure(target, error.into_error())),
+                        (None, None) => {
+                            let error = error.into_error();
+                            return Err(failed(target, error, &mut recording));
+                        }
                     };
                 }
             }
+            earlier = Some(recording);
         }
-        let mut upstream = Upstream::open(&self.egress, target).await?;
-        let response = upstream.sender.send_request(request).await;
-        let response = response.map_err(|source| upstream_failure(target, source))?;
-        Ok((response, upstream))
+        let dialled = dial(&self.egress, self.source, target, earlier).await?;
+        let (mut upstream, mut recording) = Upstream::open(&self.egress, target, dialled).await?;
+        match upstream.sender.send_request(request).await {
+            Ok(response) => Ok((response, upstream, recording)),
+            Err(source) => Err(failed(target, source, &mut recording)),
+        }
     }
 
-    async fn kept(&self, target: &Target) -> Result<Option<Upstream>, Failure> {
+    /// The kept connection, if it goes to this host and still lives, and the request's log entry.
+    async fn kept(&self, target: &Target) -> Result<Option<(Upstream, Recording)>, Failure> {
         let Some(mut kept) = take(&self.upstream).filter(|kept| kept.target == *target) else {
             return Ok(None);
         };
-        check_again(&self.egress, target, kept.address)?;
+        let route = check_again(&self.egress, self.source, target, kept.address)?;
         let ready = tokio::time::timeout(READY_WAIT, kept.sender.ready()).await;
-        Ok(matches!(ready, Ok(Ok(()))).then_some(kept))
+        if !matches!(ready, Ok(Ok(()))) {
+            return Ok(None);
+        }
+        let log = self.egress.log(route);
+        let recording = log.allowed(self.source, target, kept.address, &kept.traffic);
+        Ok(Some((kept, recording)))
     }
 }
 

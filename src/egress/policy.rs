@@ -67,6 +67,8 @@ pub enum Refusal {
     SessionAllow,
     /// The session is offline.
     Offline,
+    /// The session has used up its bytes.
+    ByteLimit,
 }
 
 impl fmt::Display for Refusal {
@@ -81,6 +83,7 @@ impl fmt::Display for Refusal {
             Self::SessionDenied(rule) => write!(f, "session deny {rule}"),
             Self::SessionAllow => f.write_str("session allow"),
             Self::Offline => f.write_str("offline"),
+            Self::ByteLimit => f.write_str("byte-limit"),
         }
     }
 }

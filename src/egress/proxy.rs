@@ -25,9 +25,10 @@ use super::answer::{Body, Failure, connected};
 use super::copy::copy;
 use super::dial::dial;
 use super::forward::Upstream;
+use super::log::Recording;
 use super::target::Target;
 use super::watched::Watched;
-use super::{Egress, Source};
+use super::{Egress, Places, Source};
 
 /// Pause after a failed accept: it fails for want of file descriptors, which only time gives back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -41,15 +42,15 @@ pub(super) async fn run(
     egress: Arc<Egress>,
     cancel: CancellationToken,
 ) {
-    let limit = egress.limits.connections;
     let serve = |stream| serve_client(stream, source, Arc::clone(&egress));
-    serve_each(&[listener], limit, serve, cancel).await;
+    serve_each(&[listener], &egress.places, serve, cancel).await;
 }
 
-/// Serves every connection of `listeners` in a task of its own, `limit` at once, until `cancel`.
+/// Serves every connection of `listeners` in a task of its own, as many at once as there are places,
+/// until `cancel`.
 pub(super) async fn serve_each<F>(
     listeners: &[TcpListener],
-    limit: usize,
+    places: &Places,
     serve: impl Fn(TcpStream) -> F,
     cancel: CancellationToken,
 ) where
@@ -57,14 +58,19 @@ pub(super) async fn serve_each<F>(
 {
     let mut clients = JoinSet::new();
     loop {
-        let has_room = clients.len() < limit;
+        let place = places.next(clients.len());
         tokio::select! {
             biased;
             () = cancel.cancelled() => break,
             Some(ended) = clients.join_next(), if !clients.is_empty() => report_panic(ended),
-            accepted = accept(listeners), if has_room => match accepted {
+            (place, accepted) = async { (place.await, accept(listeners).await) } => match accepted {
                 Ok(stream) => {
-                    clients.spawn(serve(stream).in_current_span());
+                    let serving = serve(stream);
+                    let serving = async move {
+                        let _place = place;
+                        serving.await;
+                    };
+                    clients.spawn(serving.in_current_span());
                 }
                 Err(error) => {
                     tracing::warn!(%error, "egress proxy could not accept a connection");
@@ -112,11 +118,13 @@ pub(super) struct Client {
 pub(super) struct Tunnel {
     pub(super) client: OnUpgrade,
     pub(super) host: HostEnd,
+    /// Ends with the tunnel.
+    pub(super) recording: Recording,
 }
 
 pub(super) enum HostEnd {
     /// CONNECT: bytes from the start.
-    Stream(TcpStream),
+    Stream(Watched),
     /// WebSocket: bytes after the host's 101; its connection must live until then.
     Upgrade(OnUpgrade, Upstream),
 }
@@ -127,7 +135,7 @@ async fn serve_client(stream: TcpStream, source: Source, egress: Arc<Egress>) {
         tracing::debug!(%error, "egress client went away at once");
         return;
     }
-    let (stream, traffic) = Watched::new(stream);
+    let (stream, traffic) = Watched::client(stream);
     let client = Arc::new(Client {
         egress,
         source,
@@ -192,10 +200,11 @@ impl Client {
             .filter(|_| request.uri().scheme().is_none());
         let authority = authority.ok_or(Failure::BadRequest("CONNECT needs a host and a port"))?;
         let target = Target::parse(authority.as_str(), None)?;
-        let (stream, _) = dial(&self.egress, &target).await?;
+        let dialled = dial(&self.egress, self.source, &target, None).await?;
         self.become_tunnel(Tunnel {
             client: hyper::upgrade::on(&mut request),
-            host: HostEnd::Stream(stream),
+            host: HostEnd::Stream(dialled.stream),
+            recording: dialled.recording,
         });
         Ok(connected())
     }
@@ -213,15 +222,19 @@ pub(super) fn take<T>(slot: &Mutex<Option<T>>) -> Option<T> {
 
 impl Tunnel {
     /// Copies both ways until both ends have closed, passing each end's close on by itself.
-    async fn run(self) -> io::Result<()> {
+    async fn run(mut self) -> io::Result<()> {
         let client = TokioIo::new(self.client.await.map_err(io::Error::other)?);
-        match self.host {
+        let copied = match self.host {
             HostEnd::Stream(stream) => copy(client, stream).await,
             HostEnd::Upgrade(upgrade, upstream) => {
                 let host = TokioIo::new(upgrade.await.map_err(io::Error::other)?);
                 drop(upstream);
                 copy(client, host).await
             }
+        };
+        if copied.is_err() {
+            self.recording.broke();
         }
+        copied
     }
 }

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use super::Egress;
 use super::copy::copy;
 use super::dial::dial;
 use super::proxy::serve_each;
 use super::target::Target;
 use super::watched::Watched;
+use super::{Egress, Source};
 
 /// Relays what connects to `listeners` until `cancel`.
 pub(super) async fn run(
@@ -22,17 +22,17 @@ pub(super) async fn run(
     egress: Arc<Egress>,
     cancel: CancellationToken,
 ) {
-    let limit = egress.limits.connections;
     let serve = |stream| relay(stream, Arc::clone(&egress));
-    serve_each(&listeners, limit, serve, cancel).await;
+    serve_each(&listeners, &egress.places, serve, cancel).await;
 }
 
 async fn relay(client: TcpStream, egress: Arc<Egress>) {
     let Ok(port) = client.local_addr().map(|address| address.port()) else {
         return;
     };
-    let host = match dial(&egress, &Target::localhost(port)).await {
-        Ok((host, _)) => host,
+    let dialled = dial(&egress, Source::Code, &Target::localhost(port), None).await;
+    let (host, mut recording) = match dialled {
+        Ok(dialled) => (dialled.stream, dialled.recording),
         Err(failure) => {
             tracing::debug!(%failure, "connection to the host's loopback not relayed");
             // A reset: the nearest to a connection that was refused in the first place.
@@ -42,9 +42,10 @@ async fn relay(client: TcpStream, egress: Arc<Egress>) {
     };
     // As in `dial`, for the other direction.
     drop(client.set_nodelay(true));
-    let (client, traffic) = Watched::new(client);
+    let (client, traffic) = Watched::client(client);
     tokio::select! {
         ended = copy(client, host) => if let Err(error) = ended {
+            recording.broke();
             tracing::debug!(%error, "relayed connection ended early");
         },
         () = traffic.silent_for(egress.limits.silence) => {

@@ -4,6 +4,7 @@
 mod bounds;
 mod clients;
 mod http;
+mod log;
 mod lookup;
 mod own_loopback;
 mod session;

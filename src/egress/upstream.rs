@@ -21,10 +21,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::BoxFuture;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use super::Proxy;
-use super::dial::{MAX_TRIES, first_connected, look_up};
+use super::dial::{EXTRA_TRIES, MAX_TRIES, first_connected, look_up};
 use super::options::ProxyScheme;
 use super::policy::{Policy, Refusal, Route};
 use super::target::Host;
@@ -85,6 +86,7 @@ struct Via {
     owner: Owner,
     /// How the proxy itself is reached, and names are looked up.
     inner: Box<dyn Uplink>,
+    extra_tries: Semaphore,
     /// Whether its failing was said once at a level operators see.
     reported: AtomicBool,
 }
@@ -95,6 +97,7 @@ impl Via {
             proxy,
             owner,
             inner,
+            extra_tries: Semaphore::new(EXTRA_TRIES),
             reported: AtomicBool::new(false),
         }
     }
@@ -124,11 +127,12 @@ impl Via {
                 }
             },
         };
-        let sockets = addresses
+        let sockets: Vec<SocketAddr> = addresses
             .into_iter()
             .take(MAX_TRIES)
-            .map(|address| SocketAddr::new(address, target.port));
-        let (stream, _) = first_connected(&*self.inner, sockets, until)
+            .map(|address| SocketAddr::new(address, target.port))
+            .collect();
+        let (stream, _) = first_connected(&*self.inner, &sockets, until, &self.extra_tries)
             .await
             .map_err(|error| Fault::Unreachable(Box::new(error)))?;
         Ok(stream)

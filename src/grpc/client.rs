@@ -91,14 +91,26 @@ impl Client {
         Ok(reply.session.unwrap_or_default())
     }
 
-    /// Reads a session.
+    /// Reads a session and its newest network requests.
     ///
     /// # Errors
     /// What the daemon refuses.
-    pub async fn get_session(&mut self, session_id: String) -> Result<v1::Session, ClientError> {
+    pub async fn get_session(
+        &mut self,
+        session_id: String,
+    ) -> Result<v1::GetSessionResponse, ClientError> {
         let request = v1::GetSessionRequest { session_id };
-        let reply = self.sessions.get_session(request).await?.into_inner();
-        Ok(reply.session.unwrap_or_default())
+        Ok(self.sessions.get_session(request).await?.into_inner())
+    }
+
+    /// Follows a session until it has ended.
+    ///
+    /// # Errors
+    /// What the daemon refuses.
+    pub async fn watch_session(&mut self, session_id: String) -> Result<WatchStream, ClientError> {
+        let request = v1::WatchSessionRequest { session_id };
+        let reply = self.sessions.watch_session(request).await?;
+        Ok(WatchStream(reply.into_inner()))
     }
 
     /// Reads one page of sessions.
@@ -170,6 +182,20 @@ impl ExecutionStream {
                 Some(v1::ExecuteStreamResponse { event: None }) => {}
             }
         }
+    }
+}
+
+/// The events of one session.
+#[derive(Debug)]
+pub struct WatchStream(Streaming<v1::WatchSessionResponse>);
+
+impl WatchStream {
+    /// The next event; `None` after the last.
+    ///
+    /// # Errors
+    /// When the daemon ends the call, or is lost.
+    pub async fn next(&mut self) -> Result<Option<v1::WatchSessionResponse>, ClientError> {
+        Ok(self.0.message().await?)
     }
 }
 

@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 
 use super::call::{Deadline, answer};
 use super::v1::session_service_server::SessionService;
-use super::{Limits, field, v1, view};
+use super::{Limits, field, network, v1, view};
 use crate::session::{Registry, SessionEvent};
 
 /// The service over a registry.
@@ -51,9 +51,10 @@ impl SessionService for Sessions {
         let (metadata, _, request) = request.into_parts();
         answer("GetSession", &metadata, async {
             let id = field::session_id("session_id", &request.session_id)?;
+            let (session, requests) = self.registry.get(id)?;
             Ok(v1::GetSessionResponse {
-                network_requests: Vec::new(),
-                session: Some(view::session(self.registry.get(id)?)),
+                session: Some(view::session(session)),
+                network_requests: requests.into_iter().map(network::request).collect(),
             })
         })
         .await

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::v1;
+use super::{network, v1};
 use crate::cdp::{HubEvent, Page};
 use crate::execution::{ExecutionReport, Outcome};
 use crate::limits::Bytes;
@@ -40,7 +40,7 @@ pub(super) fn session(view: SessionView) -> v1::Session {
             full: view.degraded.is_empty(),
             degraded: view.degraded.to_vec(),
         }),
-        network: None,
+        network: Some(network::usage(view.network)),
     }
 }
 
@@ -91,6 +91,10 @@ pub(super) fn session_event(event: SessionEvent) -> v1::WatchSessionResponse {
         }
         SessionEvent::Page(time, HubEvent::PageActivated(page)) => {
             (time, Event::PageActivated(page_event(page)))
+        }
+        SessionEvent::Request(request) => {
+            let time = request.end_time.unwrap_or(request.start_time);
+            (time, Event::NetworkRequest(network::request(request)))
         }
         SessionEvent::Dropped(count) => (
             SystemTime::now(),
@@ -173,6 +177,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::egress::NetworkUsage;
     use crate::execution::ExecutionError;
     use crate::id::{ExecutionId, SessionId};
 
@@ -206,6 +211,12 @@ mod tests {
             labels: [("k".to_owned(), "v".to_owned())].into(),
             start_error: Some("refused".into()),
             degraded: Arc::from(["no cgroup".to_owned()]),
+            network: NetworkUsage {
+                requests: 4,
+                refused: 3,
+                sent: Bytes(2),
+                received: Bytes(1),
+            },
         }
     }
 
@@ -236,7 +247,12 @@ mod tests {
                     full: false,
                     degraded: vec!["no cgroup".into()],
                 }),
-                network: None,
+                network: Some(v1::NetworkUsage {
+                    requests: 4,
+                    refused: 3,
+                    sent_bytes: 2,
+                    received_bytes: 1,
+                }),
             }
         );
     }

@@ -117,6 +117,8 @@ async fn start(
         deps.upstream.as_ref(),
         shared.options.network.clone(),
         Arc::new(Loopback::new(&space)),
+        Arc::clone(&shared.network),
+        deps.configs.places.clone(),
     ));
     for (listener, source) in browser_proxy.chain(code_proxy) {
         let listener = to_tokio(listener)?;

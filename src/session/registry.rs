@@ -27,7 +27,8 @@ use super::{Configs, EndReason, Error, SessionEvent, SessionOptions, SessionView
 const EVENT_QUEUE: usize = 64;
 /// Jobs on their way to a session's task; the sender waits when it is full.
 const JOB_QUEUE: usize = 64;
-/// Events on their way to one watcher; when it is full, page events are counted as dropped.
+/// Events on their way to one watcher; when it is full, events of pages and of
+/// the network are counted as dropped.
 const WATCH_QUEUE: usize = 256;
 const MAX_IDEMPOTENCY_KEY: usize = 128;
 
@@ -206,6 +207,7 @@ impl Registry {
                 Arc::clone(&self.inner.degraded),
                 CancellationToken::new(),
                 jobs,
+                &self.inner.deps.configs.egress,
             ));
             sessions.live += 1;
             sessions.all.insert(shared.id, Arc::clone(&shared));
@@ -242,12 +244,13 @@ impl Registry {
         }
     }
 
-    /// Reads one session.
+    /// Reads one session, and its newest network requests, oldest first.
     ///
     /// # Errors
     /// When it is not known.
-    pub fn get(&self, id: SessionId) -> Result<SessionView, Error> {
-        Ok(self.find(id)?.view())
+    pub fn get(&self, id: SessionId) -> Result<(SessionView, Vec<egress::LoggedRequest>), Error> {
+        let shared = self.find(id)?;
+        Ok((shared.view(), shared.network.requests()))
     }
 
     /// At most `limit` sessions in these states (all, if empty), newest first, after the one a

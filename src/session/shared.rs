@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::cdp::{Hub, Page};
+use crate::egress;
 use crate::id::SessionId;
 use crate::runner::Job;
 
@@ -22,6 +23,8 @@ pub(super) struct Shared {
     pub(super) cancel: CancellationToken,
     /// To the session's task; closed once it no longer takes jobs.
     pub(super) jobs: mpsc::Sender<Job>,
+    /// What it did on the network; kept when it has ended.
+    pub(super) network: Arc<egress::Log>,
     create_time: SystemTime,
     degraded: Arc<[String]>,
     status: watch::Sender<Status>,
@@ -51,7 +54,9 @@ impl Shared {
         degraded: Arc<[String]>,
         cancel: CancellationToken,
         jobs: mpsc::Sender<Job>,
+        egress: &egress::Config,
     ) -> Self {
+        let network = Arc::new(egress::Log::new(egress, &options.network));
         let status = Status {
             state: State::Starting,
             end_reason: None,
@@ -66,6 +71,7 @@ impl Shared {
             options,
             cancel,
             jobs,
+            network,
             create_time: SystemTime::now(),
             degraded,
             status: watch::Sender::new(status),
@@ -98,6 +104,7 @@ impl Shared {
             labels: self.options.labels.clone(),
             start_error: status.start_error.clone(),
             degraded: Arc::clone(&self.degraded),
+            network: self.network.usage(),
         }
     }
 
@@ -148,6 +155,7 @@ impl Shared {
     pub(super) fn ended(&self, reason: EndReason, detail: String, failure: Option<Error>) {
         let last_page = self.hub().map(|hub| hub.active_page()).unwrap_or_default();
         self.set_hub(None);
+        self.network.close();
         self.status.send_modify(|status| {
             status.state = reason.state();
             status.end_reason = Some(reason);

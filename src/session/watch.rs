@@ -1,8 +1,10 @@
-//! What a watcher of a session is told: its state at each change, and what happens to its pages.
+//! What a watcher of a session is told: its state at each change, what happens to its pages, and
+//! its requests to the network.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc};
 
 use super::SessionEvent;
@@ -12,6 +14,7 @@ use super::shared::Shared;
 pub(super) async fn watch(shared: Arc<Shared>, sender: mpsc::Sender<SessionEvent>) {
     // Subscribe before the first snapshot, so that nothing falls between.
     let mut status = shared.subscribe();
+    let mut requests = shared.network.subscribe();
     let mut pages: Option<broadcast::Receiver<_>> = None;
     let mut dropped = 0;
     loop {
@@ -31,7 +34,7 @@ pub(super) async fn watch(shared: Arc<Shared>, sender: mpsc::Sender<SessionEvent
         loop {
             let event = tokio::select! {
                 // In this order, so that a watcher that reads again is told what it missed before
-                // anything newer, and its state comes after the page events before it.
+                // anything newer, and its state comes after the events before it.
                 biased;
                 () = sender.closed() => return,
                 room = sender.reserve(), if dropped > 0 => {
@@ -41,7 +44,10 @@ pub(super) async fn watch(shared: Arc<Shared>, sender: mpsc::Sender<SessionEvent
                     }
                     continue;
                 }
-                event = next_page_event(&mut pages) => event,
+                event = next(&mut pages) => {
+                    event.map(|event| SessionEvent::Page(SystemTime::now(), event))
+                }
+                request = next(&mut requests) => request.map(SessionEvent::Request),
                 changed = status.changed() => match changed {
                     Ok(()) => break,
                     Err(_) => return,
@@ -49,23 +55,24 @@ pub(super) async fn watch(shared: Arc<Shared>, sender: mpsc::Sender<SessionEvent
             };
             match event {
                 Ok(event) => {
-                    let event = SessionEvent::Page(SystemTime::now(), event);
                     if dropped > 0 || sender.try_send(event).is_err() {
                         dropped += 1;
                     }
                 }
-                Err(broadcast::error::RecvError::Lagged(missed)) => dropped += missed,
-                Err(broadcast::error::RecvError::Closed) => pages = None,
+                Err(missed) => dropped += missed,
             }
         }
     }
 }
 
-async fn next_page_event(
-    pages: &mut Option<broadcast::Receiver<crate::cdp::HubEvent>>,
-) -> Result<crate::cdp::HubEvent, broadcast::error::RecvError> {
-    match pages {
-        Some(pages) => pages.recv().await,
-        None => std::future::pending().await,
+/// The next event of a source, or how many it lost; waits for ever once the source is gone.
+async fn next<T: Clone>(source: &mut Option<broadcast::Receiver<T>>) -> Result<T, u64> {
+    if let Some(receiver) = source {
+        match receiver.recv().await {
+            Ok(event) => return Ok(event),
+            Err(RecvError::Lagged(missed)) => return Err(missed),
+            Err(RecvError::Closed) => *source = None,
+        }
     }
+    std::future::pending().await
 }

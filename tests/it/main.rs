@@ -40,3 +40,4 @@ mod python;
 mod sandbox;
 mod seeds;
 mod sessions;
+mod traffic;

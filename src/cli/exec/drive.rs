@@ -171,7 +171,8 @@ fn status_of(reply: &v1::ExecuteResponse) -> u8 {
 async fn remark_on_start(client: &mut Client, session_id: &str) {
     let asked = client.get_session(session_id.to_owned());
     // Only a remark: a daemon that has forgotten the session, or is gone, keeps nobody.
-    if let Ok(Ok(session)) = tokio::time::timeout(CANCEL_TIMEOUT, asked).await
+    if let Ok(Ok(reply)) = tokio::time::timeout(CANCEL_TIMEOUT, asked).await
+        && let Some(session) = reply.session
         && !session.start_error.is_empty()
     {
         output::complain(&format_args!(

@@ -85,12 +85,12 @@ async fn two_hundred_clients_at_once() {
 
 #[tokio::test]
 async fn a_client_beyond_the_bound_waits_for_a_place() {
-    let limits = Limits {
+    let config = Config {
         connections: 2,
-        ..Limits::default()
+        ..Config::default()
     };
     let internet = Internet::site(echo_bytes().await);
-    let proxy = Proxy::start_with(internet, &Config::default(), limits).await;
+    let proxy = Proxy::start_with(internet, &config, Limits::default()).await;
     let mut held = Vec::new();
     for _ in 0..2 {
         let mut client = proxy.client().await;

@@ -112,16 +112,12 @@ struct Relay {
 }
 
 impl Relay {
-    async fn start(server: std::net::SocketAddr, deny: bool, limits: Limits) -> Self {
+    async fn start(server: std::net::SocketAddr, config: Config, limits: Limits) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let config = Config {
             host_loopback: vec![port.to_string()],
-            deny: deny
-                .then(|| "127.0.0.1".parse().unwrap())
-                .into_iter()
-                .collect(),
-            ..Config::default()
+            ..config
         };
         let internet = Internet::default().server(&format!("127.0.0.1:{port}"), server);
         let own = OwnServers::default();
@@ -139,7 +135,7 @@ impl Relay {
 
 #[tokio::test]
 async fn a_relayed_port_is_the_hosts_until_the_session_ends() {
-    let relay = Relay::start(echo_bytes().await, false, Limits::default()).await;
+    let relay = Relay::start(echo_bytes().await, Config::default(), Limits::default()).await;
     let mut client = relay.client().await;
     client.send("there").await;
     client.until("there").await;
@@ -155,7 +151,11 @@ async fn a_relayed_port_is_the_hosts_until_the_session_ends() {
 
 #[tokio::test]
 async fn a_relay_obeys_the_rules_for_each_connection() {
-    let relay = Relay::start(echo_bytes().await, true, Limits::default()).await;
+    let config = Config {
+        deny: vec!["127.0.0.1".parse().unwrap()],
+        ..Config::default()
+    };
+    let relay = Relay::start(echo_bytes().await, config, Limits::default()).await;
     let mut client = relay.client().await;
     let mut byte = [0];
     let read = tokio::time::timeout(SOON, client.0.read(&mut byte))
@@ -169,8 +169,11 @@ async fn a_relay_obeys_the_rules_for_each_connection() {
 
 #[tokio::test]
 async fn a_relay_is_bounded_in_connections_and_silence() {
-    let limits = Limits {
+    let config = Config {
         connections: 2,
+        ..Config::default()
+    };
+    let limits = Limits {
         silence: Duration::from_secs(2),
         ..Limits::default()
     };
@@ -179,7 +182,7 @@ async fn a_relay_is_bounded_in_connections_and_silence() {
         std::future::pending::<()>().await;
     })
     .await;
-    let relay = Relay::start(hello, false, limits).await;
+    let relay = Relay::start(hello, config, limits).await;
     let (mut first, mut second) = (relay.client().await, relay.client().await);
     first.until("hello").await;
     second.until("hello").await;

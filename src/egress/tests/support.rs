@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::egress::proxy;
 use crate::egress::uplink::{ConnectError, LookupError, Uplink};
 use crate::egress::{
-    Config, Egress, Limits, NetworkOptions, OwnLoopback, Policy, Source, Upstream,
+    Config, Egress, Limits, Log, NetworkOptions, OwnLoopback, Places, Policy, Source, Upstream,
 };
 
 /// Long enough for anything that should happen at all on a busy machine.
@@ -24,6 +24,8 @@ pub(super) const SOON: Duration = Duration::from_secs(20);
 
 /// A port of `localhost` that stays closed.
 pub(super) const RESERVED: u16 = 9222;
+/// More open files than any test here needs.
+const FILES: usize = 4096;
 
 /// Names and addresses of a small internet.
 #[derive(Clone, Debug, Default)]
@@ -115,12 +117,16 @@ pub(super) fn egress(
     let upstream = Upstream::new(config).unwrap();
     let (internet, own) = (Box::new(internet), Arc::new(own_servers));
     let policy = Arc::new(policy);
+    let log = Arc::new(Log::new(config, &options));
+    let places = Places::new(config, FILES);
     Arc::new(Egress::over(
         internet,
         policy,
         upstream.as_ref(),
         options,
         own,
+        log,
+        places,
         limits,
     ))
 }
@@ -133,6 +139,7 @@ pub(super) struct Proxy {
     pub(super) task: JoinHandle<()>,
     pub(super) connected: Arc<Mutex<Vec<SocketAddr>>>,
     pub(super) looked_up: Arc<Mutex<Vec<String>>>,
+    pub(super) log: Arc<Log>,
 }
 
 impl Proxy {
@@ -164,6 +171,7 @@ impl Proxy {
         let connected = Arc::clone(&internet.connected);
         let looked_up = Arc::clone(&internet.looked_up);
         let egress = egress(internet, own_servers, config, options, limits);
+        let log = Arc::clone(&egress.log);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let cancel = CancellationToken::new();
@@ -180,6 +188,7 @@ impl Proxy {
             task,
             connected,
             looked_up,
+            log,
         }
     }
 
