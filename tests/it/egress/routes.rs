@@ -100,18 +100,17 @@ async fn webrtc_finds_no_address_and_sends_nothing() {
            peer.onicecandidate = (e) => e.candidate && found.push(e.candidate.candidate);
            const gathered = new Promise((done) => {{
              peer.onicegatheringstatechange = () => peer.iceGatheringState === 'complete' && done();
-             setTimeout(done, 15000);
+             setTimeout(done, 10000);
            }});
            peer.createDataChannel('x');
            await peer.setLocalDescription(await peer.createOffer());
-           // Someone to speak to, whom it must not find either.
            await gathered;
-           return JSON.stringify(found);
+           return JSON.stringify([peer.iceGatheringState !== 'new', ...found]);
          }})"
     );
     let said = session.node(&code).await;
-    let found: Vec<String> = serde_json::from_str(&said).unwrap();
-    assert_eq!(found, [""; 0]);
+    // It did look for ways, for as long as it was given, and found none.
+    assert_eq!(said, "[true]");
     session.stop().await;
     nothing_closed_was_reached(world);
 }
