@@ -513,7 +513,7 @@ mod tests {
             ),
             (
                 |n| n.proxy = Some(v1::Proxy::default()),
-                "network.proxy",
+                "network.proxy.server",
                 r#"is "", must be http://host:port or socks5://host:port"#,
             ),
         ];

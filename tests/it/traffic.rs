@@ -189,7 +189,7 @@ async fn refusals_and_failures_say_why() {
     .await;
     for request in &all {
         let (verdict, rule) = match &*request.host {
-            "169.254.169.254" => (NetworkVerdict::Refused, "link-local 169.254.0.0/16"),
+            "169.254.169.254" => (NetworkVerdict::Refused, "metadata 169.254.169.254/32"),
             "nowhere.invalid" | "localhost" => (NetworkVerdict::Failed, ""),
             _ => (NetworkVerdict::Refused, "private-use 10.0.0.0/8"),
         };

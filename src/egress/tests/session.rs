@@ -15,7 +15,7 @@ async fn proxy(internet: Internet, allow: &[&str], deny: &[&str], offline: bool)
 }
 
 fn refused(answer: &str, rule: &str, host: &str) {
-    assert!(answer.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 403 Forbidden: "), "{answer}");
     let header = format!("x-pagebox-egress: {rule}\r\n");
     assert!(answer.contains(&header), "{answer}");
     let text = format!("\r\n\r\npagebox: refused by rule \"{rule}\": {host}\n");

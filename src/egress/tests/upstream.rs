@@ -155,10 +155,9 @@ async fn refused_targets_never_reach_a_proxy() {
             ("denied.test:443", "deny denied.test"),
             ("10.0.0.1:443", "private-use 10.0.0.0/8"),
             (DAEMONS, "private-use 10.0.0.0/8"),
-            ("169.254.169.254:80", "link-local 169.254.0.0/16"),
+            ("169.254.169.254:80", "metadata 169.254.169.254/32"),
             ("0x0a000001:443", "private-use 10.0.0.0/8"),
             ("[::ffff:10.0.0.1]:443", "ipv4-mapped ::ffff:0:0/96"),
-            ("localhost:443", "loopback"),
             ("site.test:22", "port 22"),
         ];
         match resolve {
@@ -323,7 +322,7 @@ async fn a_sessions_proxy_is_subject_to_the_daemons_rules() {
         (
             "http://169.254.169.254:80",
             &["*:*"],
-            Some("link-local 169.254.0.0/16"),
+            Some("metadata 169.254.169.254/32"),
         ),
     ] {
         let config = Config {

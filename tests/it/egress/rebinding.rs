@@ -9,7 +9,7 @@ use crate::internet::{OTHER_V4, PUBLIC_V4, PUBLIC_V6, Zone};
 
 const CLOSED: [(&str, &str); 4] = [
     ("10.0.0.5", "private-use 10.0.0.0/8"),
-    ("169.254.169.254", "link-local 169.254.0.0/16"),
+    ("169.254.169.254", "metadata 169.254.169.254/32"),
     ("127.0.0.1", "loopback 127.0.0.0/8"),
     ("45.76.10.2", "host-address"),
 ];

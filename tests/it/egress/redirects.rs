@@ -38,9 +38,9 @@ async fn a_hop_to_a_closed_address_is_refused_on_that_hop() {
         ("http://10.0.0.5/hop", "private-use 10.0.0.0/8"),
         (
             "http://169.254.169.254/latest/meta-data/hop",
-            "link-local 169.254.0.0/16",
+            "metadata 169.254.169.254/32",
         ),
-        ("http://0xa9fea9fe/hop", "link-local 169.254.0.0/16"),
+        ("http://0xa9fea9fe/hop", "metadata 169.254.169.254/32"),
         ("http://[::ffff:10.0.0.5]/hop", "ipv4-mapped ::ffff:0:0/96"),
         ("http://private.example/hop", "private-use 10.0.0.0/8"),
         ("http://host.example/hop", "host-address"),
@@ -101,7 +101,7 @@ async fn a_page_that_moves_on_by_itself_is_refused_too() {
              refused.status() + ' ' + refused.headers()['x-pagebox-egress']"
         );
         let said = session.node(&code).await;
-        assert_eq!(said, "403 link-local 169.254.0.0/16", "{html}");
+        assert_eq!(said, "403 metadata 169.254.169.254/32", "{html}");
     }
     session.stop().await;
     assert!(world.sites().of_request("/moved").is_empty());

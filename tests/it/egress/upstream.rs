@@ -380,11 +380,11 @@ async fn a_session_brings_its_own_proxy_within_the_daemons_rules() {
     let said = answer(&session, "http://v4.example/").await;
     assert_eq!(
         said,
-        "pagebox: refused by rule \"link-local 169.254.0.0/16\": \
+        "pagebox: refused by rule \"metadata 169.254.169.254/32\": \
          the session's proxy http://trap.example:3128 403"
     );
     let page = "(await page.goto('http://v4.example/')).headers()['x-pagebox-egress']";
-    assert_eq!(session.node(page).await, "link-local 169.254.0.0/16");
+    assert_eq!(session.node(page).await, "metadata 169.254.169.254/32");
     session.stop().await;
     assert_no_way_past(&world);
 
