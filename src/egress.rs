@@ -76,7 +76,8 @@ pub struct Config {
     pub deny: Vec<Rule>,
     /// Most bytes of one session, both ways together; a session may ask for less.
     pub max_bytes: Bytes,
-    /// Connections at once from one session's browser, and as many from its code; more wait.
+    /// Connections at once from one session's browser, as many from its code, and as many to ports
+    /// of `host_loopback` without the proxy; more wait.
     pub connections: usize,
     /// Newest requests of a session that are remembered.
     pub log: usize,
@@ -101,7 +102,7 @@ impl Default for Config {
 }
 
 /// Most connections of one listener that may be configured: each has two file descriptors of the
-/// daemon and up to 256 KiB of buffers.
+/// daemon and up to 512 KiB of buffers.
 const MAX_CONNECTIONS: usize = 4096;
 /// Most requests remembered that may be configured: each takes up to 1 KiB, in every session.
 const MAX_LOG: usize = 4096;
@@ -145,7 +146,7 @@ impl Config {
     }
 }
 
-/// Bounds on one listener.
+/// Bounds on what one connection takes.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     /// To look a name up, and again to connect to its addresses.
@@ -164,7 +165,7 @@ impl Default for Limits {
             connect: Duration::from_secs(10),
             header_wait: Duration::from_secs(60),
             silence: Duration::from_secs(300),
-            // Four buffers a connection: 64 MiB a listener at the very worst.
+            // Four buffers a connection: 64 MiB for the 256 connections a listener has by default.
             header: Bytes::kib(64),
         }
     }
@@ -202,46 +203,39 @@ pub trait OwnLoopback: Send + Sync + std::fmt::Debug {
     fn connect(&self, port: u16) -> BoxFuture<'_, io::Result<TcpStream>>;
 }
 
+/// What the way out of one session is put together from.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    /// The daemon's rules.
+    pub policy: Arc<Policy>,
+    /// The daemon's upstream proxy.
+    pub upstream: Option<&'a Upstream>,
+    /// What narrows the rules for this session.
+    pub options: NetworkOptions,
+    /// The session's own servers.
+    pub own_loopback: Arc<dyn OwnLoopback>,
+    /// Told of every request that leaves the session.
+    pub log: Arc<Log>,
+    /// Where each listener takes places for its connections.
+    pub places: Places,
+}
+
 impl Egress {
-    /// The daemon's rules and upstream proxy, narrowed by a session's options; `log` is told of
-    /// every request, and each listener takes as many connections as `places` gives it.
+    /// Straight out of this host, or through the proxies its parts name.
     #[must_use]
-    pub fn new(
-        policy: Arc<Policy>,
-        upstream: Option<&Upstream>,
-        options: NetworkOptions,
-        own_loopback: Arc<dyn OwnLoopback>,
-        log: Arc<Log>,
-        places: Places,
-    ) -> Self {
-        let direct = Box::new(uplink::Direct::new());
-        let limits = Limits::default();
-        Self::over(
-            direct,
+    pub fn new(parts: Parts<'_>) -> Self {
+        Self::over(Box::new(uplink::Direct::new()), parts, Limits::default())
+    }
+
+    fn over(direct: Box<dyn Uplink>, parts: Parts<'_>, limits: Limits) -> Self {
+        let Parts {
             policy,
             upstream,
             options,
             own_loopback,
             log,
             places,
-            limits,
-        )
-    }
-
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the parts it is put together from"
-    )]
-    fn over(
-        direct: Box<dyn Uplink>,
-        policy: Arc<Policy>,
-        upstream: Option<&Upstream>,
-        options: NetworkOptions,
-        own_loopback: Arc<dyn OwnLoopback>,
-        log: Arc<Log>,
-        places: Places,
-        limits: Limits,
-    ) -> Self {
+        } = parts;
         let uplink = upstream::chain(direct, upstream, options.proxy.clone(), &policy);
         Self {
             policy: SessionPolicy::new(policy, options),
@@ -301,7 +295,7 @@ impl Egress {
 
 /// Serves proxy clients on `listener` until `cancel`, then ends every connection at once.
 ///
-/// At most as many connections at a time as the session may have. Returns when nothing of it is left.
+/// At most [`Config::connections`] at a time. Returns when nothing of it is left.
 pub async fn serve(
     listener: TcpListener,
     source: Source,
@@ -314,7 +308,7 @@ pub async fn serve(
 /// Leads connections to `listeners`, on ports of [`Policy::relayed_ports`] inside a session, to the
 /// same ports of the host's loopback, as far as the session may reach them.
 ///
-/// At most 256 connections at a time. Ends as [`serve`] does.
+/// At most [`Config::connections`] at a time over all of them. Ends as [`serve`] does.
 pub async fn relay(listeners: Vec<TcpListener>, egress: Arc<Egress>, cancel: CancellationToken) {
     relay::run(listeners, egress, cancel).await;
 }

@@ -112,14 +112,14 @@ async fn start(
     let browser_proxy = browser_listeners.map(|listener| (listener, Source::Browser));
     let space = Arc::clone(parts.space.insert(Arc::new(space)));
 
-    let way_out = Arc::new(Egress::new(
-        Arc::clone(&deps.policy),
-        deps.upstream.as_ref(),
-        shared.options.network.clone(),
-        Arc::new(Loopback::new(&space)),
-        Arc::clone(&shared.network),
-        deps.configs.places.clone(),
-    ));
+    let way_out = Arc::new(Egress::new(egress::Parts {
+        policy: Arc::clone(&deps.policy),
+        upstream: deps.upstream.as_ref(),
+        options: shared.options.network.clone(),
+        own_loopback: Arc::new(Loopback::new(&space)),
+        log: Arc::clone(&shared.network),
+        places: deps.configs.places.clone(),
+    }));
     for (listener, source) in browser_proxy.chain(code_proxy) {
         let listener = to_tokio(listener)?;
         let (way_out, cancel) = (Arc::clone(&way_out), parts.proxies.clone());

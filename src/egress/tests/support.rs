@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use crate::egress::proxy;
 use crate::egress::uplink::{ConnectError, LookupError, Uplink};
 use crate::egress::{
-    Config, Egress, Limits, Log, NetworkOptions, OwnLoopback, Places, Policy, Source, Upstream,
+    Config, Egress, Limits, Log, NetworkOptions, OwnLoopback, Parts, Places, Policy, Source,
+    Upstream,
 };
 
 /// Long enough for anything that should happen at all on a busy machine.
@@ -115,20 +116,15 @@ pub(super) fn egress(
 ) -> Arc<Egress> {
     let policy = Policy::new(config).unwrap().reserve(&[RESERVED]).unwrap();
     let upstream = Upstream::new(config).unwrap();
-    let (internet, own) = (Box::new(internet), Arc::new(own_servers));
-    let policy = Arc::new(policy);
-    let log = Arc::new(Log::new(config, &options));
-    let places = Places::new(config, FILES);
-    Arc::new(Egress::over(
-        internet,
-        policy,
-        upstream.as_ref(),
+    let parts = Parts {
+        policy: Arc::new(policy),
+        upstream: upstream.as_ref(),
+        log: Arc::new(Log::new(config, &options)),
         options,
-        own,
-        log,
-        places,
-        limits,
-    ))
+        own_loopback: Arc::new(own_servers),
+        places: Places::new(config, FILES),
+    };
+    Arc::new(Egress::over(Box::new(internet), parts, limits))
 }
 
 /// A proxy serving on loopback.
