@@ -118,6 +118,10 @@ mod tests {
             "--remote-debugging-pipe",
             "--proxy-server=http://127.0.0.1:3128",
             "--proxy-bypass-list=<-loopback>",
+            "--disable-quic",
+            "--force-webrtc-ip-handling-policy=disable_non_proxied_udp",
+            "--dns-prefetch-disable",
+            "--disable-background-networking",
             "--window-size=800,600",
             "--user-agent=Mozilla/5.0 (test)",
         ] {

@@ -31,9 +31,10 @@ const LOOKUPS: usize = 16;
 /// Addresses tried at once beside first ones for one listener; without room an address is tried
 /// when the one before it has failed.
 pub(super) const EXTRA_TRIES: usize = 8;
-/// File descriptors of the daemon one listener takes beside those of its connections: four
-/// sockets a lookup (IPv4 and IPv6, at two name servers), and the extra tries.
-pub(super) const EXTRA_FILES: usize = 4 * LOOKUPS + EXTRA_TRIES;
+/// File descriptors of the daemon a lookup takes: IPv4 and IPv6, at two name servers.
+pub(super) const LOOKUP_FILES: usize = 4;
+/// File descriptors of the daemon one listener takes beside those of its connections.
+pub(super) const EXTRA_FILES: usize = LOOKUP_FILES * LOOKUPS + EXTRA_TRIES;
 
 /// What one listener may do at once.
 #[derive(Debug)]
@@ -238,13 +239,8 @@ async fn outside_addresses(
         Host::Address(address) => vec![*address],
         Host::Name(name) => {
             let until = Instant::now() + egress.limits.connect;
-            let lookup = async {
-                // Never closed, so this only waits.
-                let _room = egress.room(source).lookups.acquire().await;
-                look_up(&*egress.uplink, name, until).await
-            };
-            let answer = timeout_at(until, lookup).await;
-            let answer = answer.unwrap_or(Err(LookupError::TimedOut));
+            let lookups = &egress.room(source).lookups;
+            let answer = look_up(&*egress.uplink, name, until, lookups).await;
             answer.map_err(|source| Failure::Unresolved {
                 host: target.host.to_string(),
                 source,
@@ -258,13 +254,19 @@ async fn outside_addresses(
     Ok(addresses)
 }
 
-/// Every address of a name; at least one.
+/// Every address of a name; at least one. Waits until there is room for one more lookup.
 pub(super) async fn look_up(
     uplink: &dyn Uplink,
     name: &str,
     until: Instant,
+    room: &Semaphore,
 ) -> Result<Vec<IpAddr>, LookupError> {
-    let answer = timeout_at(until, uplink.resolve(name)).await;
+    let lookup = async {
+        // Never closed, so this only waits.
+        let _room = room.acquire().await;
+        uplink.resolve(name).await
+    };
+    let answer = timeout_at(until, lookup).await;
     match answer.unwrap_or(Err(LookupError::TimedOut)) {
         Ok(addresses) if addresses.is_empty() => Err(LookupError::NoAddress),
         answer => answer,

@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Config, dial};
+use super::{Config, dial, upstream};
 
 /// Places of a listener's own.
 const OWN: usize = 16;
 /// For the browser, for the code, and for the host's ports inside.
 const LISTENERS: usize = 3;
+/// Of them, those whose clients name hosts to look up: not the one for the host's ports.
+const LOOKING_UP: usize = 2;
 /// The client's end and the host's.
 const FILES: usize = 2;
 
@@ -27,7 +29,7 @@ impl Places {
     /// Open files that places of their own take in one session, its lookups included.
     #[must_use]
     pub fn own_files() -> usize {
-        LISTENERS * (OWN * FILES + dial::EXTRA_FILES)
+        LISTENERS * OWN * FILES + LOOKING_UP * dial::EXTRA_FILES + upstream::EXTRA_FILES
     }
 
     /// Open files that all places beyond take in `sessions` sessions.
@@ -90,5 +92,16 @@ mod tests {
         drop(held);
         assert!(next(17).is_some());
         drop(other);
+    }
+
+    #[test]
+    fn without_open_files_to_share_each_of_three_listeners_has_its_own() {
+        let places = Places::new(&Config::default(), 0);
+        let next = |taken| places.next(taken).now_or_never();
+        let held: Vec<_> = (0..LISTENERS)
+            .flat_map(|_| (0..OWN).map(|taken| next(taken).expect("a place")))
+            .collect();
+        assert_eq!(held.len(), 48);
+        assert!(next(OWN).is_none());
     }
 }

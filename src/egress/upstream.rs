@@ -25,7 +25,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use super::Proxy;
-use super::dial::{EXTRA_TRIES, MAX_TRIES, first_connected, look_up};
+use super::dial::{EXTRA_TRIES, LOOKUP_FILES, MAX_TRIES, first_connected, look_up};
 use super::options::ProxyScheme;
 use super::policy::{Policy, Refusal, Route};
 use super::target::Host;
@@ -33,6 +33,12 @@ use super::uplink::{ConnectError, LookupError, Uplink};
 
 pub use config::{Resolve, Secret, Upstream, UpstreamConfig};
 pub(super) use error::{Fault, ProxyFailure};
+
+/// Lookups of one proxy's name at once; more wait, within the time a connection has.
+const LOOKUPS: usize = 4;
+/// File descriptors of the daemon a session takes to reach proxies on its way, at most two, beside
+/// the connections to them.
+pub(super) const EXTRA_FILES: usize = 2 * (LOOKUP_FILES * LOOKUPS + EXTRA_TRIES);
 
 /// The way out over `direct`, through the daemon's proxy if there is one, then through the session's
 /// if there is one: what an operator sends through a proxy, no session takes past it.
@@ -86,6 +92,7 @@ struct Via {
     owner: Owner,
     /// How the proxy itself is reached, and names are looked up.
     inner: Box<dyn Uplink>,
+    lookups: Semaphore,
     extra_tries: Semaphore,
     /// Whether its failing was said once at a level operators see.
     reported: AtomicBool,
@@ -97,6 +104,7 @@ impl Via {
             proxy,
             owner,
             inner,
+            lookups: Semaphore::new(LOOKUPS),
             extra_tries: Semaphore::new(EXTRA_TRIES),
             reported: AtomicBool::new(false),
         }
@@ -141,7 +149,7 @@ impl Via {
     async fn addresses(&self, until: Instant) -> Result<Vec<IpAddr>, LookupError> {
         match &self.proxy.host {
             Host::Address(address) => Ok(vec![*address]),
-            Host::Name(name) => look_up(&*self.inner, name, until).await,
+            Host::Name(name) => look_up(&*self.inner, name, until, &self.lookups).await,
         }
     }
 

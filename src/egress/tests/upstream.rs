@@ -2,6 +2,7 @@
 
 mod failures;
 mod proxies;
+mod sessions;
 
 use std::net::SocketAddr;
 use std::time::Duration;
