@@ -90,6 +90,12 @@ impl Client {
             start_url: url.to_owned(),
             ..SessionOptions::default()
         };
+        self.open_with(options).await
+    }
+
+    /// Opens a session with these options, whose page loads.
+    pub(crate) async fn open_with(&self, options: SessionOptions) -> OpenSession {
+        let url = options.start_url.clone();
         let session = self.create(options).await.expect("a session opens");
         assert_eq!(session.start_error, "", "{url} loads");
         OpenSession::new(self.clone(), session.id)

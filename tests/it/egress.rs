@@ -12,4 +12,5 @@ mod routes;
 mod spellings;
 mod stalling;
 mod upstream;
+mod workers;
 mod world;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use pagebox::grpc::v1::{Language, SessionOptions};
 
-use crate::client::{Client, OpenSession, environment};
+use crate::client::{Client, environment};
 use crate::daemon::Daemon;
 use crate::shared::{binary, site};
 
@@ -20,8 +20,7 @@ async fn use_it(daemon: &Daemon) {
         labels: HashMap::from([("label".to_owned(), SECRET.to_owned())]),
         ..SessionOptions::default()
     };
-    let session = client.create(options).await.unwrap();
-    let session = OpenSession::new(client.clone(), session.id);
+    let session = client.open_with(options).await;
     let node = format!(
         "console.log('{SECRET}'); console.error('{SECRET}');
          await page.evaluate(() => {{ document.title = '{SECRET}'; console.log('{SECRET}') }});

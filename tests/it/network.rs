@@ -48,8 +48,7 @@ fn with(network: NetworkOptions, start_url: &str) -> SessionOptions {
 }
 
 async fn open(client: &Client, network: NetworkOptions) -> OpenSession {
-    let session = client.create(with(network, "")).await.unwrap();
-    OpenSession::new(client.clone(), session.id)
+    client.open_with(with(network, "")).await
 }
 
 /// What the page sees of `url`: the rule that refused it, or else the status.

@@ -54,11 +54,6 @@ fn all_ended(requests: &[NetworkRequest]) -> bool {
     requests.iter().all(|request| request.end_time.is_some())
 }
 
-async fn with_options(client: &Client, options: SessionOptions) -> OpenSession {
-    let session = client.create(options).await.unwrap();
-    OpenSession::new(client.clone(), session.id)
-}
-
 fn totals(session: &Session) -> (u64, u64, u64, u64) {
     let usage = session.network.unwrap();
     (
@@ -268,7 +263,7 @@ async fn the_daemons_byte_limit_holds_where_a_session_asks_for_more() {
 }
 
 async fn limit_holds(client: &Client, options: SessionOptions, limit: u64) {
-    let session = with_options(client, options).await;
+    let session = client.open_with(options).await;
     let url = site().url("/download/zeros?bytes=50000000");
     let get = "curl -s --proxy \"$HTTP_PROXY\" --noproxy ''";
     // 18: the transfer ended early.

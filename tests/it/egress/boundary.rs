@@ -222,6 +222,46 @@ async fn a_server_of_one_session_is_out_of_reach_of_another() {
     other.stop().await;
 }
 
+/// Nor does any way of a page lead there.
+#[tokio::test]
+async fn no_way_of_a_page_leads_to_a_server_of_another_session() {
+    let Some(world) = world() else { return };
+    let client = world.client();
+    let (one, other) = tokio::join!(client.open("about:blank"), client.open("about:blank"));
+    let serve = "
+import http.server, threading
+asked = []
+class Site(http.server.BaseHTTPRequestHandler):
+    def answer(self):
+        asked.append(self.path)
+        self.send_response(200)
+        self.send_header('Content-Length', '0')
+        self.end_headers()
+    do_GET = do_POST = answer
+    def log_message(self, *_): pass
+server = http.server.ThreadingHTTPServer(('127.0.0.1', 8377), Site)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+'up'";
+    assert_eq!(one.python(serve).await, "up");
+    let names = ["localhost", "127.0.0.1", "[::1]", "a.localhost", "0x7f.1"];
+    let origins = names.map(|name| format!("http://{name}:8377"));
+    let origins: Vec<&str> = origins.iter().map(String::as_str).collect();
+    every_way_of_a_page(&other, &origins, "other-session").await;
+    assert_eq!(one.python("len(asked)").await, "0");
+    // The pair: its own page.
+    every_way_of_a_page(&one, &origins[..1], "own-session").await;
+    let asked = one.python("' '.join(asked)").await;
+    for way in WAYS {
+        assert!(
+            asked.contains(&format!("by={way}&mark=own-session")),
+            "{way}: {asked}"
+        );
+    }
+    one.stop().await;
+    other.stop().await;
+    nothing_closed_was_reached(world);
+}
+
 /// An address the host gets while the daemon runs is closed a little later.
 #[tokio::test]
 async fn an_address_the_host_gets_later_is_closed_too() {

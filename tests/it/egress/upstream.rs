@@ -29,12 +29,6 @@ fn through(scheme: &str, host: &str, port: u16, credentials: (&str, &str)) -> Se
     }
 }
 
-async fn open(world: &World, options: SessionOptions) -> OpenSession {
-    let client = world.client();
-    let session = client.create(options).await.expect("a session opens");
-    OpenSession::new(client, session.id)
-}
-
 /// What the proxy at `port` was asked for, and whether by name.
 fn asked(world: &World, port: u16) -> Vec<(String, u16, bool)> {
     let all = world.proxies().asked().into_iter();
@@ -97,7 +91,7 @@ async fn the_daemons_upstream_is_the_only_way_and_gets_checked_addresses() {
         file.path().display(),
     );
     let world = World::start(binary(), &config);
-    let session = open(&world, SessionOptions::default()).await;
+    let session = world.client().open_with(SessionOptions::default()).await;
     use_it(&session, "daemon").await;
     for mark in ["page", "fetch", "curl", "urllib", "tls"] {
         let mark = format!("/{mark}-daemon");
@@ -138,7 +132,10 @@ async fn the_daemons_upstream_is_the_only_way_and_gets_checked_addresses() {
     session.stop().await;
 
     // A session's own proxy is reached through it too.
-    let chained = open(&world, through("socks5", PROXY, proxies::SOCKS, ("", ""))).await;
+    let chained = world
+        .client()
+        .open_with(through("socks5", PROXY, proxies::SOCKS, ("", "")))
+        .await;
     use_it(&chained, "chain").await;
     let to_proxy = (PROXY.to_owned(), proxies::SOCKS, false);
     let asked_for = asked(&world, proxies::CONNECT_PRIVATE);
@@ -171,7 +168,7 @@ async fn an_upstream_that_resolves_is_a_weakening_everyone_is_told_of() {
         proxies::SOCKS_PRIVATE,
     );
     let world = World::start(binary(), &config);
-    let session = open(&world, SessionOptions::default()).await;
+    let session = world.client().open_with(SessionOptions::default()).await;
     use_it(&session, "names").await;
     assert_eq!(world.dns().asked("public.example"), 0);
     let asked_for = asked(&world, proxies::SOCKS_PRIVATE);
@@ -259,6 +256,33 @@ async fn an_upstream_that_is_down_is_said_to_sessions_and_once_to_the_operator()
         "{log}"
     );
     assert!(!log.contains("s3cret"), "{log}");
+
+    // A session whose first page it was to load.
+    let why = |port: u16| {
+        format!(
+            "cannot connect to 93.184.216.34:{port}: the daemon's upstream proxy cannot be \
+             reached: Connection refused (os error 111)"
+        )
+    };
+    for (url, error) in [
+        ("http://93.184.216.34/", why(80)),
+        (
+            "https://93.184.216.34/",
+            format!("net::ERR_TUNNEL_CONNECTION_FAILED: {}", why(443)),
+        ),
+    ] {
+        let options = SessionOptions {
+            start_url: url.to_owned(),
+            ..SessionOptions::default()
+        };
+        let client = Client::new(&daemon.url());
+        let session = client.create(options).await.unwrap();
+        assert_eq!(
+            session.start_error,
+            format!("the page could not be loaded: {error}")
+        );
+        client.stop(&session.id).await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -282,7 +306,10 @@ async fn a_session_brings_its_own_proxy_within_the_daemons_rules() {
         ("socks5", PROXY, proxies::SOCKS, ("", "")),
         ("socks5", PROXY, proxies::SOCKS_PRIVATE, CREDENTIALS),
     ] {
-        let session = open(&world, through(scheme, host, port, credentials)).await;
+        let session = world
+            .client()
+            .open_with(through(scheme, host, port, credentials))
+            .await;
         use_it(&session, &format!("own-{port}")).await;
         let asked_for = asked(&world, port);
         assert!(
@@ -355,7 +382,10 @@ async fn a_session_brings_its_own_proxy_within_the_daemons_rules() {
             "cannot be resolved: no such host 502",
         ),
     ] {
-        let session = open(&world, through(scheme, host, port, credentials)).await;
+        let session = world
+            .client()
+            .open_with(through(scheme, host, port, credentials))
+            .await;
         let said = answer(&session, "http://v4.example/").await;
         let port = if port == 80 {
             String::new()
@@ -372,11 +402,8 @@ async fn a_session_brings_its_own_proxy_within_the_daemons_rules() {
     }
 
     // Refused once its name is looked up.
-    let session = open(
-        &world,
-        through("http", "trap.example", 3128, (username, password)),
-    )
-    .await;
+    let options = through("http", "trap.example", 3128, (username, password));
+    let session = world.client().open_with(options).await;
     let said = answer(&session, "http://v4.example/").await;
     assert_eq!(
         said,

@@ -1,6 +1,6 @@
 //! Ports of `host_loopback`: the host's in the page, and in code with and without the proxy.
 
-use pagebox::grpc::v1::Language;
+use pagebox::grpc::v1::{GetSessionRequest, Language, NetworkSource, NetworkVerdict};
 
 use super::{by_proxy, nothing, until_up, visit};
 use crate::client::Client;
@@ -57,6 +57,26 @@ async fn a_named_port_is_the_hosts_for_page_and_code() {
         ),
     ] {
         assert!(session.python(&code).await.contains(title), "{name}");
+    }
+
+    // Each of them is a request of who made it, by the proxy or not.
+    let request = GetSessionRequest {
+        session_id: session.id.clone(),
+    };
+    let reply = session.client().sessions().get_session(request).await;
+    let logged = reply.unwrap().into_inner().network_requests;
+    let of = |source| {
+        logged
+            .iter()
+            .filter(move |request| request.source() == source)
+    };
+    assert!(of(NetworkSource::Browser).count() >= 1, "{logged:?}");
+    // curl three times, and two ways in either language.
+    assert_eq!(of(NetworkSource::Code).count(), 7, "{logged:?}");
+    for request in &logged {
+        assert_eq!(request.verdict(), NetworkVerdict::Allowed, "{request:?}");
+        assert_eq!(request.port, u32::from(port), "{request:?}");
+        assert_eq!(request.address, "127.0.0.1", "{request:?}");
     }
 
     // The port is taken inside, and the one beside it on the host is not there.

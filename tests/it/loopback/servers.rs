@@ -47,6 +47,10 @@ async fn a_site_served_by_one_execution_is_opened_and_clicked_by_the_next() {
     let agent = "agent-browser open http://localhost:8000/ >/dev/null; \
                  agent-browser find role button click --name Buy >/dev/null; agent-browser get text h1";
     assert_eq!(session.bash(agent).await, "One boat");
+    // Nothing of it left the session.
+    let usage = session.now().await.network.unwrap();
+    assert_eq!((usage.requests, usage.refused), (0, 0));
+    assert_eq!((usage.sent_bytes, usage.received_bytes), (0, 0));
     session.stop().await;
 }
 
@@ -259,26 +263,33 @@ fn the_example_serves_opens_and_clicks() {
 
 #[tokio::test]
 async fn no_rule_of_a_session_closes_its_own_localhost() {
-    let options = SessionOptions {
-        network: Some(NetworkOptions {
-            allow: vec!["example.com".to_owned()],
-            deny: vec!["*".to_owned(), "127.0.0.0/8".to_owned()],
-            offline: true,
-            ..NetworkOptions::default()
-        }),
-        ..SessionOptions::default()
+    let allowing = NetworkOptions {
+        allow: vec!["example.com".to_owned()],
+        ..NetworkOptions::default()
     };
-    let client = Client::new(&daemon().url());
-    let session = client.create(options).await.unwrap();
-    let session = OpenSession::new(client, session.id);
-    session
-        .bash(&format!("python3 -m http.server 8000 & {}", until_up(8000)))
-        .await;
-    let seen = visit(&session, "http://localhost:8000/").await;
-    assert!(seen.starts_with("200 Directory listing"), "{seen}");
-    assert_eq!(
-        by_proxy(&session, "http://127.0.0.1:8000/").await,
-        "000 200"
-    );
-    session.stop().await;
+    let denying = NetworkOptions {
+        deny: vec!["*".to_owned(), "127.0.0.0/8".to_owned()],
+        ..NetworkOptions::default()
+    };
+    let offline = NetworkOptions {
+        offline: true,
+        ..NetworkOptions::default()
+    };
+    for network in [allowing, denying, offline] {
+        let options = SessionOptions {
+            network: Some(network),
+            ..SessionOptions::default()
+        };
+        let session = Client::new(&daemon().url()).open_with(options).await;
+        session
+            .bash(&format!("python3 -m http.server 8000 & {}", until_up(8000)))
+            .await;
+        let seen = visit(&session, "http://localhost:8000/").await;
+        assert!(seen.starts_with("200 Directory listing"), "{seen}");
+        assert_eq!(
+            by_proxy(&session, "http://127.0.0.1:8000/").await,
+            "000 200"
+        );
+        session.stop().await;
+    }
 }
