@@ -5,7 +5,7 @@
 //!
 //! Names are looked up by hickory, not by the C library: a lookup is a future that ends with its
 //! request, where `getaddrinfo` would hold a thread of a pool all sessions share for as long as a
-//! name server likes. It reads `/etc/resolv.conf` and `/etc/hosts`, anew for each session, and has
+//! name server likes. It reads `/etc/resolv.conf` and `/etc/hosts`, anew for each listener served, and has
 //! a cache of its own, so one session cannot see from timing what another looked up. Names are always looked
 //! up as absolute ones: with a search list, `intranet` could be `intranet.example.com`, past a
 //! rule that denies the latter.
@@ -27,7 +27,7 @@ use super::upstream::ProxyFailure;
 /// One try at one name server; with one more it stays within the time the proxy gives a lookup.
 const LOOKUP_TRY: Duration = Duration::from_secs(4);
 const LOOKUP_RETRIES: usize = 1;
-/// Names remembered per session.
+/// Names remembered per listener.
 const CACHED_NAMES: usize = 512;
 
 /// Looks up and connects.
