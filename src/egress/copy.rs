@@ -13,8 +13,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes read at once. At 64 KiB a fast download takes a quarter to a half more processor time, over
-/// 256 KiB hardly less. 256 tunnels, the most a listener has by default, hold 128 MiB if no end of
-/// any takes its bytes.
+/// 256 KiB hardly less. 256 tunnels, the most a listener has, hold 128 MiB if no end of any takes its bytes.
 const BUFFER: usize = 256 << 10;
 
 thread_local! {
