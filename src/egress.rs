@@ -102,7 +102,7 @@ impl Default for Config {
 }
 
 /// Most connections of one listener that may be configured: each has two file descriptors of the
-/// daemon and up to 512 KiB of buffers.
+/// daemon and up to 256 KiB of buffers.
 const MAX_CONNECTIONS: usize = 4096;
 /// Most requests remembered that may be configured: each takes up to 1 KiB, in every session.
 const MAX_LOG: usize = 4096;
@@ -308,7 +308,7 @@ pub async fn serve(
 /// Leads connections to `listeners`, on ports of [`Policy::relayed_ports`] inside a session, to the
 /// same ports of the host's loopback, as far as the session may reach them.
 ///
-/// At most [`Config::connections`] at a time over all of them. Ends as [`serve`] does.
+/// As many connections at a time as [`serve`] takes. Ends as it does.
 pub async fn relay(listeners: Vec<TcpListener>, egress: Arc<Egress>, cancel: CancellationToken) {
     relay::run(listeners, egress, cancel).await;
 }
