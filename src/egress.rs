@@ -314,7 +314,7 @@ pub async fn serve(
 /// Leads connections to `listeners`, on ports of [`Policy::relayed_ports`] inside a session, to the
 /// same ports of the host's loopback, as far as the session may reach them.
 ///
-/// At most 256 connections at a time. Ends as [`serve`] does.
+/// As many connections at a time as [`serve`] takes. Ends as it does.
 pub async fn relay(listeners: Vec<TcpListener>, egress: Arc<Egress>, cancel: CancellationToken) {
     relay::run(listeners, egress, cancel).await;
 }
