@@ -179,7 +179,7 @@ fn sessions_are_managed_and_named() {
     let (_, list, _) = seen(&remote(&["session", "list"]));
     assert!(list.contains(&id), "{list}");
     let shown = json_of(&remote(&["session", "show", &id, "--json"]));
-    assert_eq!(shown["id"], json!(id));
+    assert_eq!(shown["session"]["id"], json!(id));
     assert_eq!(remote(&["session", "stop", &id]).status.code(), Some(0));
     assert_eq!(
         run("1").0,
