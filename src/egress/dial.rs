@@ -27,7 +27,7 @@ pub(super) const MAX_TRIES: usize = 8;
 
 /// Names looked up at once for one listener; more wait, within the time a lookup has. Each lookup
 /// holds a few sockets of the daemon.
-const LOOKUPS: usize = 16;
+const LOOKUPS: usize = 8;
 /// Addresses tried at once beside first ones for one listener; without room an address is tried
 /// when the one before it has failed.
 pub(super) const EXTRA_TRIES: usize = 8;

@@ -13,6 +13,8 @@ use super::{Config, dial};
 const OWN: usize = 16;
 /// For the browser, for the code, and for the host's ports inside.
 const LISTENERS: usize = 3;
+/// Who looks names up: browser and code.
+const SOURCES: usize = 2;
 /// The client's end and the host's.
 const FILES: usize = 2;
 
@@ -27,7 +29,7 @@ impl Places {
     /// Open files that places of their own take in one session, its lookups included.
     #[must_use]
     pub fn own_files() -> usize {
-        LISTENERS * (OWN * FILES + dial::EXTRA_FILES)
+        LISTENERS * OWN * FILES + SOURCES * dial::EXTRA_FILES
     }
 
     /// Open files that all places beyond take in `sessions` sessions.

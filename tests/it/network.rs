@@ -329,7 +329,7 @@ async fn what_cannot_be_meant_is_refused_by_its_path() {
             },
             "network.offline",
         ),
-        (proxy("ftp://proxy.test"), "network.proxy"),
+        (proxy("ftp://proxy.test"), "network.proxy.server"),
         (
             NetworkOptions {
                 max_bytes: (10 << 30) + 1,

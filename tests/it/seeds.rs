@@ -108,7 +108,8 @@ async fn snapshot_then_act_by_refs_in_bash() {
     session
         .bash("agent-browser fill @e1 \"firecrawl\" && agent-browser click @e2")
         .await;
-    let code = "await page.waitForLoadState(); await page.title()";
+    // agent-browser does not wait for what its click sets off.
+    let code = "await page.waitForURL('**/search?*'); await page.title()";
     assert_eq!(session.node(code).await, "Results for firecrawl");
     session.stop().await;
 }

@@ -254,16 +254,10 @@ async fn the_sessions_byte_limit_ends_a_download_and_is_named_afterwards() {
 }
 
 #[tokio::test]
-async fn the_daemons_byte_limit_holds_where_a_session_asks_for_more() {
+async fn the_daemons_byte_limit_holds_where_a_session_asks_for_none() {
     const LIMIT: u64 = 2 << 20;
     let daemon = Daemon::start(binary(), "[egress]\nmax_bytes = \"2 MiB\"\nlog = 4\n");
-    let options = SessionOptions {
-        network: Some(NetworkOptions {
-            max_bytes: 100 << 20,
-            ..NetworkOptions::default()
-        }),
-        ..SessionOptions::default()
-    };
+    let options = SessionOptions::default();
     limit_holds(&Client::new(&daemon.url()), options, LIMIT).await;
 }
 

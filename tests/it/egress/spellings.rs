@@ -2,7 +2,9 @@
 
 use super::clients::{curl, goto, raw, urllib};
 use super::world::{nothing_closed_was_reached, world};
+use crate::client::OpenSession;
 use crate::internet::PUBLIC_V4;
+use pagebox::grpc::v1::SessionOptions;
 
 /// Spellings of 10.0.0.5, 169.254.169.254 and addresses that lead there.
 const CLOSED: [&str; 34] = [
@@ -268,7 +270,7 @@ async fn what_a_request_says_besides_its_target_changes_nothing() {
 
 /// A session that starts on a closed page opens, on the refusal.
 #[tokio::test]
-async fn a_start_url_in_an_odd_spelling_shows_the_refusal() {
+async fn a_start_url_in_an_odd_spelling_is_refused_by_its_rule() {
     let Some(world) = world() else { return };
     for host in [
         "0xa9fea9fe",
@@ -276,7 +278,14 @@ async fn a_start_url_in_an_odd_spelling_shows_the_refusal() {
         "[::ffff:10.0.0.5]",
         "\u{ff11}\u{ff10}.0.0.5",
     ] {
-        let session = world.client().open(&format!("http://{host}/start")).await;
+        let options = SessionOptions {
+            start_url: format!("http://{host}/start"),
+            ..SessionOptions::default()
+        };
+        let session = world.client().create(options).await.unwrap();
+        let said = &session.start_error;
+        assert!(said.contains("refused by rule"), "{host}: {said}");
+        let session = OpenSession::new(world.client(), session.id);
         let text = session.node("await page.textContent('body')").await;
         assert!(
             text.starts_with("pagebox: refused by rule"),

@@ -399,7 +399,7 @@ async fn a_session_brings_its_own_proxy_within_the_daemons_rules() {
             "socks5://10.0.0.5:1080".to_owned(),
             "private-use 10.0.0.0/8".to_owned(),
         ),
-        ("http://127.0.0.1:3128".to_owned(), "loopback".to_owned()),
+        ("http://127.0.0.1:3129".to_owned(), "loopback".to_owned()),
         ("http://0x7f.1:80".to_owned(), "loopback".to_owned()),
         ("http://45.76.10.2:80".to_owned(), "host-address".to_owned()),
     ] {

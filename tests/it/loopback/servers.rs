@@ -259,26 +259,32 @@ fn the_example_serves_opens_and_clicks() {
 
 #[tokio::test]
 async fn no_rule_of_a_session_closes_its_own_localhost() {
-    let options = SessionOptions {
-        network: Some(NetworkOptions {
-            allow: vec!["example.com".to_owned()],
-            deny: vec!["*".to_owned(), "127.0.0.0/8".to_owned()],
-            offline: true,
-            ..NetworkOptions::default()
-        }),
-        ..SessionOptions::default()
+    let rules = NetworkOptions {
+        allow: vec!["example.com".to_owned()],
+        deny: vec!["*:8000".to_owned(), "127.0.0.0/8".to_owned()],
+        ..NetworkOptions::default()
     };
-    let client = Client::new(&daemon().url());
-    let session = client.create(options).await.unwrap();
-    let session = OpenSession::new(client, session.id);
-    session
-        .bash(&format!("python3 -m http.server 8000 & {}", until_up(8000)))
-        .await;
-    let seen = visit(&session, "http://localhost:8000/").await;
-    assert!(seen.starts_with("200 Directory listing"), "{seen}");
-    assert_eq!(
-        by_proxy(&session, "http://127.0.0.1:8000/").await,
-        "000 200"
-    );
-    session.stop().await;
+    let offline = NetworkOptions {
+        offline: true,
+        ..NetworkOptions::default()
+    };
+    for network in [rules, offline] {
+        let options = SessionOptions {
+            network: Some(network),
+            ..SessionOptions::default()
+        };
+        let client = Client::new(&daemon().url());
+        let session = client.create(options).await.unwrap();
+        let session = OpenSession::new(client, session.id);
+        session
+            .bash(&format!("python3 -m http.server 8000 & {}", until_up(8000)))
+            .await;
+        let seen = visit(&session, "http://localhost:8000/").await;
+        assert!(seen.starts_with("200 Directory listing"), "{seen}");
+        assert_eq!(
+            by_proxy(&session, "http://127.0.0.1:8000/").await,
+            "000 200"
+        );
+        session.stop().await;
+    }
 }
