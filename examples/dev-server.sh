@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # A web server that one execution starts and the next ones open, click and change. It runs inside the
 # session; nothing of this host is opened for it.
-# Needs a daemon (`pagebox serve`). Usage: examples/dev-server.sh [HOST:PORT]
+# Needs a daemon (`pagebox serve`) whose host_loopback leaves port 8000 to sessions.
+# Usage: examples/dev-server.sh [HOST:PORT]
 set -euo pipefail
 
 export PAGEBOX_SERVER=${1:-127.0.0.1:7370}
@@ -21,7 +22,8 @@ END
 
 echo '== node opens and clicks it'
 pagebox exec -s "$session" -l node - <<'END'
-await page.goto('http://localhost:8000/');
+const answer = await page.goto('http://localhost:8000/');
+if (!answer.ok()) throw new Error(await answer.text());
 await page.click('text=Buy');
 await page.innerText('h1');
 END

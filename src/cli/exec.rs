@@ -83,7 +83,7 @@ pub(super) struct Args {
     server: Option<String>,
     #[command(flatten)]
     config: ConfigFile,
-    /// Let the page reach this port of the host's loopback, '*' for all (own daemon only)
+    /// Let the session reach this port of the host's loopback, '*' for all (own daemon only)
     #[arg(long, value_name = "PORT", value_parser = port, conflicts_with = "session")]
     host_loopback: Vec<String>,
     #[command(flatten)]

@@ -37,7 +37,7 @@ pub(super) struct Args {
         default_value = DEFAULT_LISTEN
     )]
     server: String,
-    /// Print the reply as one JSON object
+    /// Print the reply as one JSON object; watch prints one on each line
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -82,11 +82,11 @@ struct CreateArgs {
     /// A label; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     label: Vec<(String, String)>,
-    #[command(flatten)]
-    network: NetworkArgs,
     /// Give back the same session when called again with this key
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
+    #[command(flatten)]
+    network: NetworkArgs,
 }
 
 /// List sessions, newest first.
@@ -117,7 +117,7 @@ struct IdArgs {
 #[command(after_help = "\
 Examples:
   pagebox session watch 01914a5c-6f6e-7cc0-8d3e-5b7f8c1f2a3b
-  pagebox session watch $id --json | jq -r 'select(.networkRequest.rule != \"\") | .networkRequest.host'")]
+  pagebox session watch $id --json | jq -r '.networkRequest.rule // empty | select(. != \"\")'")]
 struct WatchArgs {
     /// The session's id
     id: String,
@@ -215,7 +215,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Error> {
                 if args.json {
                     to_json("StopSessionResponse", &reply)? + "\n"
                 } else {
-                    let lived = reply.duration.map(|d| d.to_string()).unwrap_or_default();
+                    let lived = reply.duration.map(rounded).unwrap_or_default();
                     format!("stopped after {lived}\n")
                 }
             }
@@ -290,9 +290,8 @@ fn details(session: &v1::Session) -> String {
         .collect();
     labels.sort();
     let isolation = session.isolation.clone().unwrap_or_default();
-    let lifetime = |duration: Option<prost_types::Duration>| {
-        duration.map(|d| d.to_string()).unwrap_or_default()
-    };
+    let lifetime =
+        |duration: Option<prost_types::Duration>| duration.map(rounded).unwrap_or_default();
     let end_reason = match session.end_reason() {
         v1::EndReason::Unspecified => String::new(),
         reason => short_name(reason.as_str_name(), "END_REASON_"),
@@ -341,6 +340,15 @@ fn short_name(name: &str, prefix: &str) -> String {
     name.trim_start_matches(prefix)
         .to_ascii_lowercase()
         .replace('_', "-")
+}
+
+/// To the millisecond: `9s 360ms`.
+fn rounded(duration: prost_types::Duration) -> String {
+    let millis = std::time::Duration::try_from(duration)
+        .map_or(0, |duration| duration.as_millis())
+        .try_into()
+        .unwrap_or(u64::MAX);
+    humantime::format_duration(std::time::Duration::from_millis(millis)).to_string()
 }
 
 /// To the second, in UTC.

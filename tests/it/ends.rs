@@ -132,7 +132,7 @@ fn exec_says_that_its_page_did_not_open() {
         .unwrap();
     assert_eq!(output.stdout, b"ran\n");
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(stderr.contains("the page did not open"), "{stderr}");
+    assert!(stderr.contains("the page could not be loaded"), "{stderr}");
 }
 
 #[tokio::test]

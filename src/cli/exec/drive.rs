@@ -175,10 +175,7 @@ async fn remark_on_start(client: &mut Client, session_id: &str) {
         && let Some(session) = reply.session
         && !session.start_error.is_empty()
     {
-        output::complain(&format_args!(
-            "the page did not open: {}",
-            session.start_error
-        ));
+        output::complain(&session.start_error);
     }
 }
 

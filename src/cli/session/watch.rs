@@ -6,8 +6,9 @@ use crate::grpc::v1::watch_session_response::Event;
 
 /// Totals in a few words.
 pub(super) fn usage(usage: v1::NetworkUsage) -> String {
+    let plural = if usage.requests == 1 { "" } else { "s" };
     format!(
-        "{} requests, {} refused, {} bytes sent, {} received",
+        "{} request{plural}, {} refused, {} bytes sent, {} received",
         usage.requests, usage.refused, usage.sent_bytes, usage.received_bytes
     )
 }
@@ -60,22 +61,29 @@ fn page_text(page: &v1::PageEvent) -> String {
         .to_owned()
 }
 
+/// The verdict when it is decided, the bytes when it has ended; one line has both where a rule or an
+/// error ended a connection.
 fn request_text(request: &v1::NetworkRequest) -> String {
     let mut text = format!(
-        "request {} {} {} {}",
+        "request {} {} {}",
         request.id,
         source(request),
-        target(request),
-        verdict(request)
+        target(request)
     );
+    let has_ended = request.end_time.is_some();
+    if !has_ended || !why(request).is_empty() {
+        text += &format!(" {}", verdict(request));
+    }
     if !why(request).is_empty() {
         text += &format!(": {}", why(request));
+    } else if !has_ended && !request.address.is_empty() {
+        text += &format!(", {}", request.address);
     }
-    if request.end_time.is_some() {
-        text += &format!(
-            ", ended, {} bytes sent, {} received",
-            request.sent_bytes, request.received_bytes
-        );
+    let bytes = (request.sent_bytes, request.received_bytes);
+    if has_ended && (why(request).is_empty() || bytes != (0, 0)) {
+        let (sent, received) = bytes;
+        let comma = if why(request).is_empty() { "" } else { "," };
+        text += &format!("{comma} ended, {sent} bytes sent, {received} received");
     }
     text
 }
@@ -143,18 +151,35 @@ mod tests {
         };
         assert_eq!(
             line(Event::NetworkRequest(request())),
-            "00:00:00Z request 3 code ads.test:443 refused: deny ads.test, ended, 0 bytes sent, \
-             0 received"
+            "00:00:00Z request 3 code ads.test:443 refused: deny ads.test"
         );
-        let going_on = v1::NetworkRequest {
-            end_time: None,
-            verdict: v1::NetworkVerdict::Allowed.into(),
-            rule: String::new(),
+        let cut = v1::NetworkRequest {
+            rule: "byte-limit".into(),
+            sent_bytes: 1,
+            received_bytes: 2,
             ..request()
         };
         assert_eq!(
+            line(Event::NetworkRequest(cut)),
+            "00:00:00Z request 3 code ads.test:443 refused: byte-limit, ended, 1 bytes sent, 2 received"
+        );
+        let ended = v1::NetworkRequest {
+            verdict: v1::NetworkVerdict::Allowed.into(),
+            rule: String::new(),
+            address: "93.184.216.34".into(),
+            ..request()
+        };
+        let going_on = v1::NetworkRequest {
+            end_time: None,
+            ..ended.clone()
+        };
+        assert_eq!(
             line(Event::NetworkRequest(going_on)),
-            "00:00:00Z request 3 code ads.test:443 allowed"
+            "00:00:00Z request 3 code ads.test:443 allowed, 93.184.216.34"
+        );
+        assert_eq!(
+            line(Event::NetworkRequest(ended)),
+            "00:00:00Z request 3 code ads.test:443 ended, 0 bytes sent, 0 received"
         );
         let page = v1::PageEvent {
             url: "http://a/".into(),
