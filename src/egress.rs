@@ -57,6 +57,7 @@ pub use upstream::{Resolve, Secret, Upstream, UpstreamConfig};
 use crate::limits::Bytes;
 
 use answer::Failure;
+use copy::Buffers;
 use dial::Room;
 use policy::Route;
 use session_policy::SessionPolicy;
@@ -185,6 +186,7 @@ pub struct Egress {
     failed: Mutex<Option<(Uri, String)>>,
     browser_room: Room,
     code_room: Room,
+    buffers: Buffers,
 }
 
 /// Whose requests a listener takes.
@@ -254,6 +256,7 @@ impl Egress {
             failed: Mutex::default(),
             browser_room: Room::new(),
             code_room: Room::new(),
+            buffers: Buffers::new(),
         }
     }
 
