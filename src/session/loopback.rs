@@ -19,14 +19,14 @@ const REQUESTS: usize = 4;
 #[derive(Debug)]
 pub(super) struct Loopback {
     space: Weak<Space>,
-    requests: Semaphore,
+    requests: Arc<Semaphore>,
 }
 
 impl Loopback {
     pub(super) fn new(space: &Arc<Space>) -> Self {
         Self {
             space: Arc::downgrade(space),
-            requests: Semaphore::new(REQUESTS),
+            requests: Arc::new(Semaphore::new(REQUESTS)),
         }
     }
 
@@ -45,15 +45,32 @@ impl Loopback {
             SocketAddr::V4(_) => IpFamily::V4,
             SocketAddr::V6(_) => IpFamily::V6,
         };
-        let _place = self.requests.acquire().await.map_err(io::Error::other)?;
-        let ended = || io::Error::other("the session has ended");
-        let space = self.space.upgrade().ok_or_else(ended)?;
-        let socket = space
-            .runner_socket(family)
-            .await
-            .map_err(io::Error::other)?;
-        Ok(TcpSocket::from_std_stream(socket))
+        let space = Weak::clone(&self.space);
+        let asking = until_answered(&self.requests, async move {
+            let ended = || io::Error::other("the session has ended");
+            let space = space.upgrade().ok_or_else(ended)?;
+            let socket = space.runner_socket(family).await;
+            socket.map_err(io::Error::other)
+        });
+        Ok(TcpSocket::from_std_stream(asking.await?))
     }
+}
+
+/// Makes a request when one of `places` is free, and holds the place until the answer is there, even
+/// when the caller has gone: a request that was sent is not taken back, and whoever opens and closes
+/// connections fast enough could send any number of them.
+async fn until_answered<T: Send + 'static>(
+    places: &Arc<Semaphore>,
+    request: impl Future<Output = io::Result<T>> + Send + 'static,
+) -> io::Result<T> {
+    let place = Arc::clone(places).acquire_owned().await;
+    let place = place.map_err(io::Error::other)?;
+    let asking = tokio::spawn(async move {
+        let answer = request.await;
+        drop(place);
+        answer
+    });
+    asking.await.map_err(io::Error::other)?
 }
 
 impl OwnLoopback for Loopback {
@@ -68,5 +85,31 @@ impl OwnLoopback for Loopback {
                 first => first,
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_keeps_its_place_until_it_is_answered_though_the_caller_went_away() {
+        let places = Arc::new(Semaphore::new(1));
+        let (answer, answered) = oneshot::channel::<()>();
+        let asking = until_answered(
+            &places,
+            async move { answered.await.map_err(io::Error::other) },
+        );
+        let mut asking = Box::pin(asking);
+        assert!(asking.as_mut().now_or_never().is_none());
+        drop(asking);
+        tokio::task::yield_now().await;
+        assert_eq!(places.available_permits(), 0);
+        answer.send(()).unwrap();
+        let next = until_answered(&places, async { Ok(7) });
+        assert_eq!(next.await.unwrap(), 7);
     }
 }
