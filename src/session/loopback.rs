@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use futures_util::future::BoxFuture;
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::egress::OwnLoopback;
 use crate::sandbox::{IpFamily, Space};
@@ -45,32 +45,32 @@ impl Loopback {
             SocketAddr::V4(_) => IpFamily::V4,
             SocketAddr::V6(_) => IpFamily::V6,
         };
-        let space = Weak::clone(&self.space);
-        let asking = until_answered(&self.requests, async move {
-            let ended = || io::Error::other("the session has ended");
-            let space = space.upgrade().ok_or_else(ended)?;
-            let socket = space.runner_socket(family).await;
-            socket.map_err(io::Error::other)
-        });
-        Ok(TcpSocket::from_std_stream(asking.await?))
+        let place = Arc::clone(&self.requests).acquire_owned().await;
+        let place = place.map_err(io::Error::other)?;
+        let ended = || io::Error::other("the session has ended");
+        // The request outlives a caller that goes away, so it must not hold the space.
+        let space = self.space.upgrade().ok_or_else(ended)?;
+        let asking = space.runner_socket(family);
+        drop(space);
+        let socket = until_answered(place, asking).await?;
+        let socket = socket.map_err(io::Error::other)?;
+        Ok(TcpSocket::from_std_stream(socket))
     }
 }
 
-/// Makes a request when one of `places` is free, and holds the place until the answer is there, even
-/// when the caller has gone: a request that was sent is not taken back, and whoever opens and closes
-/// connections fast enough could send any number of them.
+/// Makes a request, and holds its place until the answer is there, even when the caller has gone: a
+/// request that was sent is not taken back, and whoever opens and closes connections fast enough
+/// could send any number of them.
 async fn until_answered<T: Send + 'static>(
-    places: &Arc<Semaphore>,
-    request: impl Future<Output = io::Result<T>> + Send + 'static,
+    place: OwnedSemaphorePermit,
+    request: impl Future<Output = T> + Send + 'static,
 ) -> io::Result<T> {
-    let place = Arc::clone(places).acquire_owned().await;
-    let place = place.map_err(io::Error::other)?;
     let asking = tokio::spawn(async move {
         let answer = request.await;
         drop(place);
         answer
     });
-    asking.await.map_err(io::Error::other)?
+    asking.await.map_err(io::Error::other)
 }
 
 impl OwnLoopback for Loopback {
@@ -99,17 +99,14 @@ mod tests {
     async fn a_request_keeps_its_place_until_it_is_answered_though_the_caller_went_away() {
         let places = Arc::new(Semaphore::new(1));
         let (answer, answered) = oneshot::channel::<()>();
-        let asking = until_answered(
-            &places,
-            async move { answered.await.map_err(io::Error::other) },
-        );
-        let mut asking = Box::pin(asking);
+        let place = Arc::clone(&places).acquire_owned().await.unwrap();
+        let mut asking = Box::pin(until_answered(place, answered));
         assert!(asking.as_mut().now_or_never().is_none());
         drop(asking);
         tokio::task::yield_now().await;
         assert_eq!(places.available_permits(), 0);
         answer.send(()).unwrap();
-        let next = until_answered(&places, async { Ok(7) });
-        assert_eq!(next.await.unwrap(), 7);
+        let place = places.acquire_owned().await.unwrap();
+        assert_eq!(until_answered(place, async { 7 }).await.unwrap(), 7);
     }
 }
