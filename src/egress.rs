@@ -21,6 +21,7 @@ mod dial;
 mod forward;
 mod host_addresses;
 mod log;
+mod names;
 mod options;
 mod places;
 mod policy;
