@@ -21,6 +21,7 @@ mod dial;
 mod forward;
 mod host_addresses;
 mod log;
+mod names;
 mod options;
 mod places;
 mod policy;
@@ -57,6 +58,7 @@ pub use upstream::{Resolve, Secret, Upstream, UpstreamConfig};
 use crate::limits::Bytes;
 
 use answer::Failure;
+use copy::Buffers;
 use dial::Room;
 use policy::Route;
 use session_policy::SessionPolicy;
@@ -186,6 +188,7 @@ pub struct Egress {
     failed: Mutex<Option<(Uri, String)>>,
     browser_room: Room,
     code_room: Room,
+    buffers: Buffers,
 }
 
 /// Whose requests a listener takes.
@@ -248,6 +251,7 @@ impl Egress {
             failed: Mutex::default(),
             browser_room: Room::new(),
             code_room: Room::new(),
+            buffers: Buffers::new(),
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Buffers belong to the thread, not to the tunnel: one is taken when there is something to read and
 //! given back when all of it is written, so a tunnel at rest has none, and large ones, which save
-//! processor time, cost little. Only an end that does not take its bytes keeps one.
+//! processor time, cost little. Only an end that does not take its bytes keeps one, and only so many of
+//! a session may: its other tunnels then read less at once.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -11,10 +12,26 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Bytes read at once. At 64 KiB a fast download takes a quarter to a half more processor time, over
-/// 256 KiB hardly less. 256 tunnels, the most a listener has, hold 128 MiB if no end of any takes its bytes.
+/// 256 KiB hardly less.
 const BUFFER: usize = 256 << 10;
+/// Buffers of that size one session has at once: 16 MiB.
+const BUFFERS: usize = 64;
+/// Bytes read at once while there are none left. The 768 tunnels of a session's three listeners keep
+/// at most 24 MiB in such buffers, if no end of any takes its bytes.
+const SMALL_BUFFER: usize = 16 << 10;
+
+/// The large buffers of one session.
+#[derive(Debug)]
+pub(super) struct Buffers(Semaphore);
+
+impl Buffers {
+    pub(super) fn new() -> Self {
+        Self(Semaphore::new(BUFFERS))
+    }
+}
 
 thread_local! {
     /// Kept for the next tunnel that has something to read, of whichever session: what is written
@@ -29,9 +46,10 @@ thread_local! {
 pub(super) async fn copy(
     mut client: impl AsyncRead + AsyncWrite + Unpin,
     mut host: impl AsyncRead + AsyncWrite + Unpin,
+    buffers: &Buffers,
 ) -> io::Result<()> {
-    let mut up = Way::default();
-    let mut down = Way::default();
+    let mut up = Way::new(buffers);
+    let mut down = Way::new(buffers);
     poll_fn(|cx| {
         let up = up.poll(cx, &mut client, &mut host)?;
         let down = down.poll(cx, &mut host, &mut client)?;
@@ -44,23 +62,24 @@ pub(super) async fn copy(
 }
 
 /// One direction.
-#[derive(Default)]
-struct Way {
+struct Way<'a> {
+    buffers: &'a Buffers,
     /// What is read and not yet written.
-    rest: Option<Rest>,
+    rest: Option<Rest<'a>>,
     state: State,
 }
 
-struct Rest {
+struct Rest<'a> {
     buffer: Box<[u8]>,
     /// Of the buffer.
     start: usize,
     end: usize,
+    /// Of a large buffer.
+    large: Option<SemaphorePermit<'a>>,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 enum State {
-    #[default]
     Open,
     /// Written, not flushed.
     Unflushed,
@@ -69,7 +88,15 @@ enum State {
     Ended,
 }
 
-impl Way {
+impl<'a> Way<'a> {
+    fn new(buffers: &'a Buffers) -> Self {
+        Self {
+            buffers,
+            rest: None,
+            state: State::Open,
+        }
+    }
+
     /// Ready when the reader has ended and the writer knows. Other tunnels get their turn although
     /// this loops: tokio's streams are `Pending` after a while even if there is more to read.
     fn poll(
@@ -109,7 +136,7 @@ impl Way {
         cx: &mut Context<'_>,
         from: &mut (impl AsyncRead + Unpin),
     ) -> Poll<io::Result<()>> {
-        let mut rest = Rest::take();
+        let mut rest = Rest::take(self.buffers);
         let mut space = ReadBuf::new(&mut rest.buffer);
         let read = Pin::new(from).poll_read(cx, &mut space);
         rest.end = space.filled().len();
@@ -128,17 +155,28 @@ impl Way {
     }
 }
 
-impl Rest {
-    fn take() -> Self {
-        let spare = SPARE.with_borrow_mut(Option::take);
+impl<'a> Rest<'a> {
+    fn take(buffers: &'a Buffers) -> Self {
+        let large = buffers.0.try_acquire().ok();
+        let new = |size| vec![0; size].into_boxed_slice();
+        let buffer = match &large {
+            Some(_) => SPARE
+                .with_borrow_mut(Option::take)
+                .unwrap_or_else(|| new(BUFFER)),
+            None => new(SMALL_BUFFER),
+        };
         Self {
-            buffer: spare.unwrap_or_else(|| vec![0; BUFFER].into_boxed_slice()),
+            buffer,
             start: 0,
             end: 0,
+            large,
         }
     }
 
     fn give_back(self) {
+        if self.large.is_none() {
+            return;
+        }
         // Dropped if there is one already.
         SPARE.with_borrow_mut(|spare| {
             spare.get_or_insert(self.buffer);
@@ -176,7 +214,7 @@ mod tests {
     fn tunnel(room: usize) -> (DuplexStream, DuplexStream, JoinHandle<io::Result<()>>) {
         let (client, near_client) = duplex(room);
         let (host, near_host) = duplex(room);
-        let task = tokio::spawn(copy(near_client, near_host));
+        let task = tokio::spawn(async move { copy(near_client, near_host, &Buffers::new()).await });
         (client, host, task)
     }
 
@@ -250,7 +288,8 @@ mod tests {
     async fn a_tunnel_at_rest_has_no_buffer_and_the_thread_has_one() {
         let (mut far, mut near) = duplex(4096);
         let (mut to, mut got) = duplex(4096);
-        let mut ways = [Way::default(), Way::default()];
+        let buffers = Buffers::new();
+        let mut ways = [Way::new(&buffers), Way::new(&buffers)];
         for way in &mut ways {
             far.write_all(b"some bytes").await.unwrap();
             poll_fn(|cx| {
@@ -262,5 +301,49 @@ mod tests {
             assert!(way.rest.is_none());
         }
         assert!(SPARE.with_borrow(Option::is_some));
+    }
+
+    #[tokio::test]
+    async fn tunnels_that_are_stuck_keep_few_large_buffers_and_the_others_still_move_bytes() {
+        let buffers = Buffers::new();
+        let mut stuck = Vec::new();
+        for _ in 0..=BUFFERS {
+            let (mut far, mut near) = duplex(BUFFER);
+            far.write_all(&bytes(BUFFER)).await.unwrap();
+            let (mut to, reader) = duplex(1);
+            let mut way = Way::new(&buffers);
+            poll_fn(|cx| {
+                assert!(way.poll(cx, &mut near, &mut to).is_pending());
+                Poll::Ready(())
+            })
+            .await;
+            stuck.push((way, reader));
+        }
+        let kept = |way: &Way<'_>| way.rest.as_ref().map(|rest| rest.buffer.len());
+        let sizes: Vec<_> = stuck.iter().filter_map(|(way, _)| kept(way)).collect();
+        assert_eq!(sizes[..BUFFERS], [BUFFER; BUFFERS]);
+        assert_eq!(sizes[BUFFERS..], [SMALL_BUFFER]);
+
+        let sent = bytes(3 * SMALL_BUFFER + 7);
+        let (mut client, near_client) = duplex(1000);
+        let (mut host, near_host) = duplex(1000);
+        let mut got = Vec::new();
+        let (copied, written, read) = tokio::join!(
+            copy(near_client, near_host, &buffers),
+            async {
+                client.write_all(&sent).await?;
+                client.shutdown().await
+            },
+            async {
+                let read = host.read_to_end(&mut got).await;
+                drop(host);
+                read
+            },
+        );
+        (copied.unwrap(), written.unwrap(), read.unwrap());
+        assert!(got == sent);
+
+        drop(stuck);
+        assert_eq!(buffers.0.available_permits(), BUFFERS);
     }
 }

@@ -121,13 +121,16 @@ async fn connect(
         // A development server may listen on either.
         Route::HostLoopback => {
             let addresses = vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
-            connect_to(egress, source, target, addresses).await?
+            let (stream, address) = connect_to(egress, source, target, addresses).await?;
+            (stream, Some(address))
         }
         Route::Outside => match by_name(egress, target).await? {
             Some(stream) => (stream, None),
             None => {
                 let addresses = outside_addresses(egress, source, target).await?;
-                connect_to(egress, source, target, addresses).await?
+                let (stream, address) = connect_to(egress, source, target, addresses).await?;
+                check_connected(egress, target, &stream, address)?;
+                (stream, Some(address))
             }
         },
     };
@@ -161,7 +164,7 @@ async fn connect_to(
     source: Source,
     target: &Target,
     addresses: Vec<IpAddr>,
-) -> Result<(TcpStream, Option<IpAddr>), Failure> {
+) -> Result<(TcpStream, IpAddr), Failure> {
     let sockets: Vec<SocketAddr> = addresses
         .into_iter()
         .take(MAX_TRIES)
@@ -170,9 +173,25 @@ async fn connect_to(
     let until = Instant::now() + egress.limits.connect;
     let extra = &egress.room(source).extra_tries;
     match first_connected(&*egress.uplink, &sockets, until, extra).await {
-        Ok((stream, address)) => Ok((stream, Some(address.ip()))),
+        Ok((stream, address)) => Ok((stream, address.ip())),
         Err(error) => Err(not_connected(target, sockets, error)),
     }
+}
+
+/// Refuses a connection that turns out to be to this host. Nothing was sent over it yet.
+fn check_connected(
+    egress: &Egress,
+    target: &Target,
+    stream: &TcpStream,
+    address: IpAddr,
+) -> Result<(), Failure> {
+    let local = stream
+        .local_addr()
+        .map_err(|source| not_connected(target, Vec::new(), source.into()))?;
+    egress
+        .policy
+        .check_connected(target, address, local.ip())
+        .map_err(|refusal| refused(target.to_string(), refusal))
 }
 
 /// Connects by name where names are looked up by an upstream proxy.

@@ -255,6 +255,22 @@ impl Policy {
             .try_for_each(|address| self.check_address(target, address, &own))
     }
 
+    /// After the second step, of a connection from `local` to a checked address: one that ends where
+    /// it began is to this host, on an address that came a moment ago, or that only a route makes
+    /// its own.
+    pub(super) fn check_connected(
+        &self,
+        target: &Target,
+        address: IpAddr,
+        local: IpAddr,
+    ) -> Result<(), Refusal> {
+        if local == address {
+            self.check_address(target, address, &[address])
+        } else {
+            Ok(())
+        }
+    }
+
     /// Instead of the second step, for a name that is looked up elsewhere: passes only if the port
     /// is open without regard to any address.
     pub(super) fn check_unresolved(&self, target: &Target) -> Result<(), Refusal> {

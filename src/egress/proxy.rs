@@ -22,7 +22,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{Body, Failure, connected};
-use super::copy::copy;
+use super::copy::{Buffers, copy};
 use super::dial::dial;
 use super::forward::Upstream;
 use super::log::Recording;
@@ -164,7 +164,7 @@ async fn serve_client(stream: TcpStream, source: Source, egress: Arc<Egress>) {
         // What is left in the slots would live as long as this future otherwise.
         drop(take(&client.upstream));
         match take(&client.tunnel) {
-            Some(tunnel) => tunnel.run().await,
+            Some(tunnel) => tunnel.run(&client.egress.buffers).await,
             None => Ok(()),
         }
     };
@@ -222,14 +222,14 @@ pub(super) fn take<T>(slot: &Mutex<Option<T>>) -> Option<T> {
 
 impl Tunnel {
     /// Copies both ways until both ends have closed, passing each end's close on by itself.
-    async fn run(mut self) -> io::Result<()> {
+    async fn run(mut self, buffers: &Buffers) -> io::Result<()> {
         let client = TokioIo::new(self.client.await.map_err(io::Error::other)?);
         let copied = match self.host {
-            HostEnd::Stream(stream) => copy(client, stream).await,
+            HostEnd::Stream(stream) => copy(client, stream, buffers).await,
             HostEnd::Upgrade(upgrade, upstream) => {
                 let host = TokioIo::new(upgrade.await.map_err(io::Error::other)?);
                 drop(upstream);
-                copy(client, host).await
+                copy(client, host, buffers).await
             }
         };
         if copied.is_err() {

@@ -44,7 +44,7 @@ async fn relay(client: TcpStream, egress: Arc<Egress>) {
     drop(client.set_nodelay(true));
     let (client, traffic) = Watched::client(client);
     tokio::select! {
-        ended = copy(client, host) => if let Err(error) = ended {
+        ended = copy(client, host, &egress.buffers) => if let Err(error) = ended {
             recording.broke();
             tracing::debug!(%error, "relayed connection ended early");
         },

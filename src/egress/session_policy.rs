@@ -83,6 +83,16 @@ impl SessionPolicy {
         }
     }
 
+    /// After the second step, of a connection from `local` to a checked address.
+    pub(super) fn check_connected(
+        &self,
+        target: &Target,
+        address: IpAddr,
+        local: IpAddr,
+    ) -> Result<(), Refusal> {
+        self.daemon.check_connected(target, address, local)
+    }
+
     /// Whether the `allow` list needs no addresses to let `target` pass.
     fn allows_by_name(&self, target: &Target) -> bool {
         let allow = &self.options.allow;

@@ -5,10 +5,10 @@
 //!
 //! Names are looked up by hickory, not by the C library: a lookup is a future that ends with its
 //! request, where `getaddrinfo` would hold a thread of a pool all sessions share for as long as a
-//! name server likes. It reads `/etc/resolv.conf` and `/etc/hosts`, anew for each listener served, and has
-//! a cache of its own, so one session cannot see from timing what another looked up. Names are always looked
-//! up as absolute ones: with a search list, `intranet` could be `intranet.example.com`, past a
-//! rule that denies the latter.
+//! name server likes. It reads `/etc/resolv.conf` and `/etc/hosts`, anew for each session. So is
+//! [`Names`], what is remembered of the answers: one session cannot see from timing what another
+//! looked up. Names are always looked up as absolute ones: with a search list, `intranet` could be
+//! `intranet.example.com`, past a rule that denies the latter.
 
 use std::fmt;
 use std::io;
@@ -22,13 +22,12 @@ use hickory_resolver::name_server::TokioConnectionProvider;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
+use super::names::Names;
 use super::upstream::ProxyFailure;
 
 /// One try at one name server; with one more it stays within the time the proxy gives a lookup.
 const LOOKUP_TRY: Duration = Duration::from_secs(4);
 const LOOKUP_RETRIES: usize = 1;
-/// Names remembered per listener.
-const CACHED_NAMES: usize = 512;
 
 /// Looks up and connects.
 pub(super) trait Uplink: Send + Sync + fmt::Debug {
@@ -96,6 +95,7 @@ pub(super) enum LookupError {
 /// Straight out of this host.
 pub(super) struct Direct {
     resolver: TokioResolver,
+    names: Names,
 }
 
 impl Direct {
@@ -118,9 +118,11 @@ impl Direct {
         options.use_hosts_file = ResolveHosts::Always;
         options.timeout = LOOKUP_TRY;
         options.attempts = LOOKUP_RETRIES;
-        options.cache_size = CACHED_NAMES;
+        // `Names` is the cache.
+        options.cache_size = 0;
         Self {
             resolver: builder.build(),
+            names: Names::default(),
         }
     }
 
@@ -147,11 +149,19 @@ impl fmt::Debug for Direct {
 impl Uplink for Direct {
     fn resolve<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<IpAddr>, LookupError>> {
         Box::pin(async move {
+            if let Some(addresses) = self.names.get(name, std::time::Instant::now()) {
+                return Ok(addresses);
+            }
             let mut absolute =
                 hickory_resolver::Name::from_ascii(name).map_err(LookupError::Name)?;
             absolute.set_fqdn(true);
             match self.resolver.lookup_ip(absolute).await {
-                Ok(answer) => Ok(answer.into_iter().collect()),
+                Ok(answer) => {
+                    let addresses: Vec<IpAddr> = answer.iter().collect();
+                    let now = std::time::Instant::now();
+                    self.names.keep(name, &addresses, answer.valid_until(), now);
+                    Ok(addresses)
+                }
                 Err(error) if error.is_no_records_found() => Err(LookupError::NoAddress),
                 Err(error) => Err(LookupError::Failed(error)),
             }

@@ -15,6 +15,7 @@ mod error;
 mod handshake;
 
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -140,9 +141,16 @@ impl Via {
             .take(MAX_TRIES)
             .map(|address| SocketAddr::new(address, target.port))
             .collect();
-        let (stream, _) = first_connected(&*self.inner, &sockets, until, &self.extra_tries)
+        let (stream, address) = first_connected(&*self.inner, &sockets, until, &self.extra_tries)
             .await
             .map_err(|error| Fault::Unreachable(Box::new(error)))?;
+        if let Owner::Session(policy) = &self.owner
+            && !address.ip().is_loopback()
+        {
+            let unreachable = |error: io::Error| Fault::Unreachable(Box::new(error.into()));
+            let local = stream.local_addr().map_err(unreachable)?;
+            policy.check_connected(&target, address.ip(), local.ip())?;
+        }
         Ok(stream)
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use futures_util::future::BoxFuture;
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::egress::OwnLoopback;
 use crate::sandbox::{IpFamily, Space};
@@ -19,14 +19,14 @@ const REQUESTS: usize = 4;
 #[derive(Debug)]
 pub(super) struct Loopback {
     space: Weak<Space>,
-    requests: Semaphore,
+    requests: Arc<Semaphore>,
 }
 
 impl Loopback {
     pub(super) fn new(space: &Arc<Space>) -> Self {
         Self {
             space: Arc::downgrade(space),
-            requests: Semaphore::new(REQUESTS),
+            requests: Arc::new(Semaphore::new(REQUESTS)),
         }
     }
 
@@ -45,15 +45,32 @@ impl Loopback {
             SocketAddr::V4(_) => IpFamily::V4,
             SocketAddr::V6(_) => IpFamily::V6,
         };
-        let _place = self.requests.acquire().await.map_err(io::Error::other)?;
+        let place = Arc::clone(&self.requests).acquire_owned().await;
+        let place = place.map_err(io::Error::other)?;
         let ended = || io::Error::other("the session has ended");
+        // The request outlives a caller that goes away, so it must not hold the space.
         let space = self.space.upgrade().ok_or_else(ended)?;
-        let socket = space
-            .runner_socket(family)
-            .await
-            .map_err(io::Error::other)?;
+        let asking = space.runner_socket(family);
+        drop(space);
+        let socket = until_answered(place, asking).await?;
+        let socket = socket.map_err(io::Error::other)?;
         Ok(TcpSocket::from_std_stream(socket))
     }
+}
+
+/// Makes a request, and holds its place until the answer is there, even when the caller has gone: a
+/// request that was sent is not taken back, and whoever opens and closes connections fast enough
+/// could send any number of them.
+async fn until_answered<T: Send + 'static>(
+    place: OwnedSemaphorePermit,
+    request: impl Future<Output = T> + Send + 'static,
+) -> io::Result<T> {
+    let asking = tokio::spawn(async move {
+        let answer = request.await;
+        drop(place);
+        answer
+    });
+    asking.await.map_err(io::Error::other)
 }
 
 impl OwnLoopback for Loopback {
@@ -68,5 +85,28 @@ impl OwnLoopback for Loopback {
                 first => first,
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_keeps_its_place_until_it_is_answered_though_the_caller_went_away() {
+        let places = Arc::new(Semaphore::new(1));
+        let (answer, answered) = oneshot::channel::<()>();
+        let place = Arc::clone(&places).acquire_owned().await.unwrap();
+        let mut asking = Box::pin(until_answered(place, answered));
+        assert!(asking.as_mut().now_or_never().is_none());
+        drop(asking);
+        tokio::task::yield_now().await;
+        assert_eq!(places.available_permits(), 0);
+        answer.send(()).unwrap();
+        let place = places.acquire_owned().await.unwrap();
+        assert_eq!(until_answered(place, async { 7 }).await.unwrap(), 7);
     }
 }

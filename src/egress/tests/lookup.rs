@@ -9,7 +9,7 @@ use tokio::net::UdpSocket;
 
 use crate::egress::uplink::{Direct, LookupError, Uplink};
 
-/// Knows `two.test` (A and AAAA), `half.test` (A only), is silent on `silent.test`, and has nothing
+/// Knows `two.test` (A and AAAA), `half.test` (A only), `many.test` (24 of A), is silent on `silent.test`, and has nothing
 /// else. Reports the names it is asked for.
 async fn name_server() -> (SocketAddr, tokio::sync::mpsc::UnboundedReceiver<String>) {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -22,11 +22,13 @@ async fn name_server() -> (SocketAddr, tokio::sync::mpsc::UnboundedReceiver<Stri
             let query = question.queries()[0].clone();
             let name = query.name().to_ascii();
             let _ = asked_tx.send(name.clone());
-            let address: Option<IpAddr> = match (name.as_str(), query.query_type()) {
-                ("two.test." | "half.test.", RecordType::A) => Some([93, 184, 216, 34].into()),
-                ("two.test.", RecordType::AAAA) => Some("fd00::1".parse().unwrap()),
+            let many = (0..24).map(|last| IpAddr::from([93, 184, 216, last]));
+            let addresses: Vec<IpAddr> = match (name.as_str(), query.query_type()) {
+                ("two.test." | "half.test.", RecordType::A) => vec![[93, 184, 216, 34].into()],
+                ("many.test.", RecordType::A) => many.collect(),
+                ("two.test.", RecordType::AAAA) => vec!["fd00::1".parse().unwrap()],
                 ("silent.test.", _) => continue,
-                _ => None,
+                _ => Vec::new(),
             };
             let mut answer = Message::new();
             answer
@@ -34,15 +36,12 @@ async fn name_server() -> (SocketAddr, tokio::sync::mpsc::UnboundedReceiver<Stri
                 .set_message_type(MessageType::Response)
                 .set_recursion_available(true)
                 .add_query(query.clone());
-            match address {
-                Some(address) => {
-                    let record = Record::from_rdata(query.name().clone(), 60, RData::from(address));
-                    answer.add_answer(record);
-                }
-                None if name == "half.test." => {}
-                None => {
-                    answer.set_response_code(ResponseCode::NXDomain);
-                }
+            if addresses.is_empty() && !["half.test.", "many.test."].contains(&name.as_str()) {
+                answer.set_response_code(ResponseCode::NXDomain);
+            }
+            for address in addresses {
+                let record = Record::from_rdata(query.name().clone(), 60, RData::from(address));
+                answer.add_answer(record);
             }
             socket
                 .send_to(&answer.to_vec().unwrap(), from)
@@ -88,4 +87,22 @@ async fn a_silent_name_server_fails_in_time() {
         "{:?}",
         start.elapsed()
     );
+}
+
+#[tokio::test]
+async fn answers_are_remembered_but_for_long_ones() {
+    let (server, mut asked) = name_server().await;
+    let direct = Direct::with_name_server(server);
+    for _ in 0..3 {
+        assert_eq!(direct.resolve("two.test").await.unwrap().len(), 2);
+        assert_eq!(direct.resolve("many.test").await.unwrap().len(), 24);
+    }
+    asked.close();
+    let mut names = Vec::new();
+    while let Some(name) = asked.recv().await {
+        names.push(name);
+    }
+    let count = |name: &str| names.iter().filter(|asked| *asked == name).count();
+    // A and AAAA each time.
+    assert_eq!((count("two.test."), count("many.test.")), (2, 6));
 }

@@ -57,15 +57,17 @@ impl Space {
     ///
     /// # Errors
     /// When the space is gone or no socket can be made.
-    pub async fn runner_socket(&self, family: IpFamily) -> Result<TcpStream, Error> {
-        match self
-            .end
-            .shared
-            .call(Kind::Fd, Command::RunnerSocket(self.id(), family))
-            .await?
-        {
-            Answered::Fd(fd) => Ok(TcpStream::from(fd)),
-            other => Err(unexpected(&other)),
+    pub fn runner_socket(
+        &self,
+        family: IpFamily,
+    ) -> impl Future<Output = Result<TcpStream, Error>> + Send + use<> {
+        let shared = Arc::clone(&self.end.shared);
+        let command = Command::RunnerSocket(self.id(), family);
+        async move {
+            match shared.call(Kind::Fd, command).await? {
+                Answered::Fd(fd) => Ok(TcpStream::from(fd)),
+                other => Err(unexpected(&other)),
+            }
         }
     }
 

@@ -301,3 +301,38 @@ async fn an_address_the_host_gets_later_is_closed_too() {
     .await;
     session.stop().await;
 }
+
+/// An address that no interface has, and that a route makes the host's own all the same, as load
+/// balancers of clouds do; one that an interface has had for less than a second is no other case.
+#[tokio::test]
+async fn an_address_that_only_a_route_makes_the_hosts_own_is_refused() {
+    let Some(world) = super::world::own("") else {
+        return;
+    };
+    let routed = "93.184.77.7";
+    let session = world.client().open("about:blank").await;
+    let urls = [
+        &*format!("http://{routed}/routed"),
+        &*format!("https://{routed}/routed"),
+    ];
+    for line in goto(&session, &urls).await {
+        assert_eq!(line, "200", "while it is elsewhere");
+    }
+    assert_eq!(world.host_traps().all(), []);
+
+    world
+        .host()
+        .ip(&format!("route add local {routed} dev lo\n"));
+    // Without connections from before.
+    let session = world.client().open("about:blank").await;
+    let url = [urls[0]];
+    for (client, said) in [
+        ("page", goto(&session, &url).await),
+        ("node", node_fetch(&session, &url).await),
+        ("curl", curl(&session, &url).await),
+    ] {
+        assert_eq!(said, ["403 host-address"], "{client}");
+    }
+    session.stop().await;
+    assert_eq!(world.host_traps().of_request("/routed"), []);
+}
