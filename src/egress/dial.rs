@@ -30,7 +30,7 @@ pub(super) const MAX_TRIES: usize = 8;
 const LOOKUPS: usize = 8;
 /// Addresses tried at once beside first ones for one listener; without room an address is tried
 /// when the one before it has failed.
-pub(super) const EXTRA_TRIES: usize = 8;
+const EXTRA_TRIES: usize = 8;
 /// File descriptors of the daemon a lookup takes: IPv4 and IPv6, at two name servers.
 pub(super) const LOOKUP_FILES: usize = 4;
 /// File descriptors of the daemon one listener takes beside those of its connections.

@@ -26,7 +26,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use super::Proxy;
-use super::dial::{EXTRA_TRIES, LOOKUP_FILES, MAX_TRIES, first_connected, look_up};
+use super::dial::{LOOKUP_FILES, MAX_TRIES, first_connected, look_up};
 use super::options::ProxyScheme;
 use super::policy::{Policy, Refusal, Route};
 use super::target::Host;
@@ -36,7 +36,9 @@ pub use config::{Resolve, Secret, Upstream, UpstreamConfig};
 pub(super) use error::{Fault, ProxyFailure};
 
 /// Lookups of one proxy's name at once; more wait, within the time a connection has.
-const LOOKUPS: usize = 4;
+const LOOKUPS: usize = 2;
+/// Addresses of one proxy tried at once beside first ones.
+const EXTRA_TRIES: usize = 2;
 /// File descriptors of the daemon a session takes to reach proxies on its way, at most two, beside
 /// the connections to them.
 pub(super) const EXTRA_FILES: usize = 2 * (LOOKUP_FILES * LOOKUPS + EXTRA_TRIES);
