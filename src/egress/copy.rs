@@ -340,7 +340,9 @@ mod tests {
                 read
             },
         );
-        (copied.unwrap(), written.unwrap(), read.unwrap());
+        copied.unwrap();
+        written.unwrap();
+        read.unwrap();
         assert!(got == sent);
 
         drop(stuck);
