@@ -10,7 +10,7 @@ use crate::internet::proxies::{self, CREDENTIALS};
 use crate::internet::{HOST_V4, Internet, OTHER_V4, PROXY, PUBLIC_V4, PUBLIC_V6, World};
 use crate::shared::binary;
 
-const CONFIG: &str = "[session]\nmax_sessions = 60\n";
+const CONFIG: &str = "[session]\nmax_sessions = 40\n";
 
 /// The shared world: no rule, nothing of the host's loopback open. `None` where none can be built.
 pub(super) fn world() -> Option<&'static World> {
