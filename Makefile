@@ -30,6 +30,9 @@ demo: setup ## Install what is missing, build, and run the story of a session th
 test: setup-dev check ## Set up, run every check, then every test
 	cargo test --locked
 
+attack: setup-dev ## Run the attack suite alone and print its table
+	cargo test --locked --test attacks
+
 check: setup-dev ## Formatting, lints, proto lint
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
@@ -73,4 +76,4 @@ clean: ## Remove what was built and installed inside this directory
 	cargo clean
 	rm -rf runners/node/node_modules runners/python/.venv tests/tools/node_modules tests/tools/.venv
 
-.PHONY: help demo test check run bench build setup setup-dev fmt clean
+.PHONY: help demo test attack check run bench build setup setup-dev fmt clean

@@ -1,0 +1,10 @@
+//! Protocol and results.
+
+use crate::case::Group;
+
+pub(crate) fn group() -> Group {
+    Group {
+        title: "Protocol and results",
+        cases: &[],
+    }
+}
