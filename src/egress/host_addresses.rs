@@ -9,7 +9,7 @@
 mod routes;
 
 use std::io;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -49,7 +49,7 @@ impl HostAddresses {
     }
 
     /// A list that stays as it is.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn fixed(addresses: &[IpAddr]) -> Self {
         let far = Instant::now() + Duration::from_secs(3600);
         Self {

@@ -121,6 +121,13 @@ impl Policy {
         })
     }
 
+    /// With these as the host's own addresses, for good.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn with_host_addresses(mut self, addresses: &[IpAddr]) -> Self {
+        self.host_addresses = HostAddresses::fixed(addresses);
+        self
+    }
+
     /// Keeps a port of this host closed whatever the rules say: one the daemon itself serves.
     #[must_use]
     pub fn protect(mut self, port: u16) -> Self {

@@ -158,7 +158,12 @@ pub(super) enum HostEnd {
     Upgrade(OnUpgrade, Upstream),
 }
 
-async fn serve_client(stream: TcpStream, source: Source, egress: Arc<Egress>, mut crowd: Crowd) {
+pub(super) async fn serve_client(
+    stream: TcpStream,
+    source: Source,
+    egress: Arc<Egress>,
+    mut crowd: Crowd,
+) {
     let limits = egress.limits;
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "egress client went away at once");

@@ -14,6 +14,9 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::limits::Bytes;
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod property;
+
 /// Longest line of a runner that has nothing to report: what is beyond `ready` and `failed`.
 pub(super) const SHORT_LINE: Bytes = Bytes::mib(1);
 /// What a `finished` frame holds besides its result: names, and an error of 64 KiB, escaped.
