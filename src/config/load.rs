@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -12,6 +14,8 @@ use toml::{Table, Value};
 
 use super::{Config, Error, paths, render};
 
+/// Longest file, in bytes.
+const MAX_FILE: u64 = 1 << 20;
 const PREFIX: &str = "PAGEBOX_";
 /// Variables of the command line's own, which set no key.
 const NOT_KEYS: [&str; 2] = ["PAGEBOX_CONFIG", "PAGEBOX_SERVER"];
@@ -162,8 +166,22 @@ fn merge(
     }
 }
 
+/// Not without end: the path may be that of a device.
+fn read_text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?
+        .take(MAX_FILE + 1)
+        .read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_FILE {
+        return Err(io::Error::other(format!(
+            "it is longer than {MAX_FILE} bytes"
+        )));
+    }
+    Ok(text)
+}
+
 fn read_file(path: &Path) -> Result<Table, Error> {
-    let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
+    let text = read_text(path).map_err(|source| Error::Read {
         path: path.to_owned(),
         source,
     })?;
