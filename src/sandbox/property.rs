@@ -22,10 +22,8 @@ pub(crate) fn command(datagram: &[u8]) {
     let again: Request = serde_json::from_slice(&written).expect("what we write we read");
     assert_eq!(format!("{again:?}"), format!("{request:?}"));
     match &request.command {
-        Command::CreateSpace(spec) => {
-            if plan::check_space(spec).is_ok() {
-                assert!(spec.scratch.0 > 0 && spec.limits.processes > 0);
-            }
+        Command::CreateSpace(spec) if plan::check_space(spec).is_ok() => {
+            assert!(spec.scratch.0 > 0 && spec.limits.processes > 0);
         }
         Command::Spawn(_, spec) => {
             let recipe: Recipe = toml::from_str("seccomp = 'runner'").expect("a recipe");

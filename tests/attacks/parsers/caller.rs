@@ -257,7 +257,7 @@ pub(super) async fn reflection(ground: &Ground) {
     let name = "x".repeat(10_000);
     let asked = move |number: usize| ServerReflectionRequest {
         host: String::new(),
-        message_request: Some(if number % 2 == 0 {
+        message_request: Some(if number.is_multiple_of(2) {
             MessageRequest::FileContainingSymbol(format!("{name}{number}"))
         } else {
             MessageRequest::FileByFilename(format!("../{name}{number}"))
