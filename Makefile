@@ -53,6 +53,26 @@ run: setup ## Start the daemon on 127.0.0.1:7370; arguments in ARGS="--host-loop
 	cargo build --locked --release
 	$(TARGET)/release/pagebox serve $(ARGS)
 
+# Pinned: what runs here is what was reviewed.
+CARGO_FUZZ := 0.13.2
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= cdp_message cdp_pipe runner_frame proxy_request egress_rule egress_target spawner_command
+
+fuzz: ## Fuzz each parser for FUZZ_SECONDS (60); FUZZ_TARGETS="cdp_pipe" for some. Needs a nightly Rust
+	@if ! cargo +nightly --version >/dev/null 2>&1; then \
+		echo "SKIP fuzz: no nightly toolchain (rustup toolchain install nightly --profile minimal)"; \
+		exit 0; \
+	fi; \
+	if [[ "$$($(TARGET)/tools/bin/cargo-fuzz --version 2>/dev/null)" != "cargo-fuzz $(CARGO_FUZZ)" ]]; then \
+		cargo install --locked --root $(TARGET)/tools cargo-fuzz@$(CARGO_FUZZ); \
+	fi; \
+	for target in $(FUZZ_TARGETS); do \
+		mkdir -p "$(TARGET)/fuzz/corpus/$$target"; \
+		PATH="$(TARGET)/tools/bin:$$PATH" cargo +nightly fuzz run --sanitizer none --target-dir $(TARGET)/fuzz \
+			"$$target" "$(TARGET)/fuzz/corpus/$$target" "fuzz/seeds/$$target" -- \
+			-max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=30 -print_final_stats=1; \
+	done
+
 bench: setup ## Time executions against plain node, the proxy against none; tables in target/bench
 	cargo bench --locked --no-fail-fast --bench execution --bench egress
 
@@ -76,4 +96,4 @@ clean: ## Remove what was built and installed inside this directory
 	cargo clean
 	rm -rf runners/node/node_modules runners/python/.venv tests/tools/node_modules tests/tools/.venv
 
-.PHONY: help demo test attack check run bench build setup setup-dev fmt clean
+.PHONY: help demo test attack check run fuzz bench build setup setup-dev fmt clean

@@ -30,6 +30,8 @@ mod message;
 mod pages;
 mod pipe;
 mod policy;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod property;
 mod queue;
 mod socket;
 #[cfg(test)]

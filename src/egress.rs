@@ -25,6 +25,8 @@ mod names;
 mod options;
 mod places;
 mod policy;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod property;
 mod proxy;
 mod recorded;
 mod relay;

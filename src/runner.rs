@@ -12,6 +12,9 @@ mod language;
 mod output;
 mod start;
 
+#[cfg(fuzzing)]
+pub(crate) use frame::property;
+
 pub use agent::AgentService;
 pub use context::{Context, ContextEnv, Job, OnDrop};
 pub use start::Launched;

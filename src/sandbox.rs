@@ -27,6 +27,8 @@ mod open_files;
 mod plan;
 mod probe;
 mod process;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod property;
 mod seccomp;
 mod spawner;
 mod spec;

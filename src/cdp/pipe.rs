@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 
 use super::message::Message;
@@ -15,14 +15,14 @@ use super::message::Message;
 const READ_ROOM: usize = 64 << 10;
 
 /// What is kept of a message that is too long: enough to find its id.
-const HEAD: usize = 256;
+pub(super) const HEAD: usize = 256;
 
 /// What came from the browser.
 #[derive(Debug)]
 pub(crate) enum Incoming {
     /// A message.
     Message(Message),
-    /// A response longer than the bound, thrown away.
+    /// A response longer than the bound, thrown away as it came.
     TooLong {
         /// Its id.
         id: i64,
@@ -31,11 +31,13 @@ pub(crate) enum Incoming {
 
 /// Reads messages.
 #[derive(Debug)]
-pub(crate) struct Reader {
-    pipe: pipe::Receiver,
+pub(crate) struct Reader<R = pipe::Receiver> {
+    pipe: R,
     buffer: BytesMut,
     /// Bytes of `buffer` known to hold no NUL.
     scanned: usize,
+    /// Of a message that is too long and whose end is still to come: how it began.
+    skipping: Option<Vec<u8>>,
     max_message: usize,
 }
 
@@ -43,12 +45,19 @@ impl Reader {
     /// Takes the fd the browser writes to; a read end of a pipe.
     pub(crate) fn new(from_browser: OwnedFd, max_message: usize) -> io::Result<Self> {
         let pipe = pipe::Receiver::from_owned_fd(from_browser)?;
-        Ok(Self {
+        Ok(Self::over(pipe, max_message))
+    }
+}
+
+impl<R: AsyncRead + Unpin> Reader<R> {
+    pub(super) fn over(pipe: R, max_message: usize) -> Self {
+        Self {
             pipe,
             buffer: BytesMut::new(),
             scanned: 0,
+            skipping: None,
             max_message,
-        })
+        }
     }
 
     /// The next message; `None` at the end of the pipe. Messages that are no JSON, and events
@@ -56,8 +65,12 @@ impl Reader {
     pub(crate) async fn next(&mut self) -> io::Result<Option<Incoming>> {
         loop {
             let Some(end) = self.find_end() else {
-                if self.buffer.len() > self.max_message {
-                    return self.skip().await;
+                if self.skipping.is_none() && self.buffer.len() > self.max_message {
+                    self.skipping = Some(head(&self.buffer));
+                }
+                if self.skipping.is_some() {
+                    self.buffer.clear();
+                    self.scanned = 0;
                 }
                 self.buffer.reserve(READ_ROOM);
                 if self.pipe.read_buf(&mut self.buffer).await? == 0 {
@@ -68,6 +81,17 @@ impl Reader {
             let mut raw = self.buffer.split_to(end + 1);
             self.scanned = 0;
             raw.truncate(end);
+            let too_long = (raw.len() > self.max_message).then(|| head(&raw));
+            if let Some(head) = self.skipping.take().or(too_long) {
+                drop(raw);
+                // A fresh buffer, so that the long one's memory is given back.
+                self.buffer = BytesMut::from(&self.buffer[..]);
+                match leading_id(&head) {
+                    Some(id) => return Ok(Some(Incoming::TooLong { id })),
+                    None => tracing::warn!("an event longer than the bound was dropped"),
+                }
+                continue;
+            }
             match Message::parse(&raw.freeze()) {
                 Ok(message) => return Ok(Some(Incoming::Message(message))),
                 Err(error) => tracing::warn!(%error, "the browser sent what is no CDP message"),
@@ -81,37 +105,14 @@ impl Reader {
         self.scanned = self.buffer.len();
         end
     }
+}
 
-    /// Throws the rest of a message away. Not cancel safe, which nothing needs: the reader's task
-    /// ends with the pipe.
-    async fn skip(&mut self) -> io::Result<Option<Incoming>> {
-        let head = self.buffer.split_to(HEAD.min(self.buffer.len())).freeze();
-        loop {
-            self.buffer.clear();
-            self.scanned = 0;
-            self.buffer.reserve(READ_ROOM);
-            if self.pipe.read_buf(&mut self.buffer).await? == 0 {
-                return Ok(None);
-            }
-            if let Some(end) = memchr::memchr(0, &self.buffer) {
-                drop(self.buffer.split_to(end + 1));
-                break;
-            }
-        }
-        // A fresh buffer, so that the long one's memory is given back.
-        self.buffer = BytesMut::from(&self.buffer[..]);
-        match leading_id(&head) {
-            Some(id) => Ok(Some(Incoming::TooLong { id })),
-            None => {
-                tracing::warn!("an event longer than the bound was dropped");
-                Box::pin(self.next()).await
-            }
-        }
-    }
+fn head(message: &[u8]) -> Vec<u8> {
+    message[..HEAD.min(message.len())].to_vec()
 }
 
 /// The id of a response, which Chromium writes first.
-fn leading_id(head: &[u8]) -> Option<i64> {
+pub(super) fn leading_id(head: &[u8]) -> Option<i64> {
     let digits = head.strip_prefix(b"{\"id\":")?;
     let end = digits.iter().position(|byte| !byte.is_ascii_digit())?;
     std::str::from_utf8(&digits[..end]).ok()?.parse().ok()

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -12,6 +14,10 @@ use toml::{Table, Value};
 
 use super::{Config, Error, paths, render};
 
+/// Longest file, in bytes.
+const MAX_FILE: u64 = 1 << 20;
+/// Longest description of what is wrong in one.
+const MAX_SHOWN: usize = 2000;
 const PREFIX: &str = "PAGEBOX_";
 /// Variables of the command line's own, which set no key.
 const NOT_KEYS: [&str; 2] = ["PAGEBOX_CONFIG", "PAGEBOX_SERVER"];
@@ -162,8 +168,22 @@ fn merge(
     }
 }
 
+/// Not without end: the path may be that of a device.
+fn read_text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?
+        .take(MAX_FILE + 1)
+        .read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_FILE {
+        return Err(io::Error::other(format!(
+            "it is longer than {MAX_FILE} bytes"
+        )));
+    }
+    Ok(text)
+}
+
 fn read_file(path: &Path) -> Result<Table, Error> {
-    let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
+    let text = read_text(path).map_err(|source| Error::Read {
         path: path.to_owned(),
         source,
     })?;
@@ -175,14 +195,18 @@ fn read_file(path: &Path) -> Result<Table, Error> {
     toml::from_str(&text).map_err(error)
 }
 
-/// What is wrong in a file, with the line it is in; without that line where it may hold a password.
+/// What is wrong in a file, with the line it is in; without that line where it may hold a password,
+/// or is too long to be read.
 fn describe(error: &toml::de::Error, text: &str) -> String {
-    if !text.contains("upstream") {
-        return error.to_string().trim_end().to_owned();
+    let shown = error.to_string();
+    if !text.contains("upstream") && shown.len() <= MAX_SHOWN {
+        return shown.trim_end().to_owned();
     }
     let start = error.span().map_or(0, |span| span.start);
     let line = text.bytes().take(start).filter(|&b| b == b'\n').count() + 1;
-    format!("line {line}: {}", error.message())
+    // A key or a value may be in it.
+    let message: String = error.message().chars().take(MAX_SHOWN).collect();
+    format!("line {line}: {message}")
 }
 
 /// Checks one source alone; every key has a default, so a part is a whole.

@@ -9,14 +9,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Config, dial, upstream};
 
-/// Places of a listener's own.
-const OWN: usize = 16;
+/// Places of a listener's own: as many connections as Chromium opens through one proxy, WebSockets
+/// aside, so that a browser whose idle tunnels fill them closes one itself.
+const OWN: usize = 32;
 /// For the browser, for the code, and for the host's ports inside.
 const LISTENERS: usize = 3;
 /// Who looks names up: browser and code.
 const SOURCES: usize = 2;
 /// The client's end and the host's.
 const FILES: usize = 2;
+/// The client of a listener that waits for a place.
+const WAITING_FILES: usize = 1;
 
 /// The places of every listener of a daemon; cheap to clone.
 #[derive(Clone, Debug)]
@@ -29,7 +32,9 @@ impl Places {
     /// Open files that places of their own take in one session, its lookups included.
     #[must_use]
     pub fn own_files() -> usize {
-        LISTENERS * OWN * FILES + SOURCES * dial::EXTRA_FILES + upstream::EXTRA_FILES
+        LISTENERS * (OWN * FILES + WAITING_FILES)
+            + SOURCES * dial::EXTRA_FILES
+            + upstream::EXTRA_FILES
     }
 
     /// Open files that all places beyond take in `sessions` sessions.
@@ -48,6 +53,18 @@ impl Places {
             most: config.connections,
             shared: Arc::new(Semaphore::new((files / FILES).min(Semaphore::MAX_PERMITS))),
         }
+    }
+
+    /// A place for a listener that has `taken` of them, if there is one now.
+    pub(super) fn free(&self, taken: usize) -> Option<Place> {
+        if taken >= self.most {
+            return None;
+        }
+        if taken < OWN {
+            return Some(Place(None));
+        }
+        let shared = Arc::clone(&self.shared).try_acquire_owned().ok()?;
+        Some(Place(Some(shared)))
     }
 
     /// Waits for a place for a listener that has `taken` of them, not while it has all it may.
@@ -79,18 +96,23 @@ mod tests {
     #[test]
     fn a_listeners_own_places_are_never_taken_by_others() {
         let config = Config {
-            connections: 18,
+            connections: OWN + 2,
             ..Config::default()
         };
         let places = Places::new(&config, 3 * FILES);
         let next = |taken| places.next(taken).now_or_never();
-        let held: Vec<_> = (0..18).map(|taken| next(taken).expect("a place")).collect();
-        assert!(next(18).is_none(), "the most one may have");
+        let held: Vec<_> = (0..OWN + 2)
+            .map(|taken| next(taken).expect("a place"))
+            .collect();
+        assert!(next(OWN + 2).is_none(), "the most one may have");
         // Another listener gets its own, and the one that is left.
-        let other: Vec<_> = (0..17).map(|taken| next(taken).expect("a place")).collect();
-        assert!(next(17).is_none(), "the pool is empty");
+        let other: Vec<_> = (0..=OWN)
+            .map(|taken| next(taken).expect("a place"))
+            .collect();
+        assert!(next(OWN + 1).is_none(), "the pool is empty");
+        assert!(places.free(OWN + 1).is_none() && places.free(OWN - 1).is_some());
         drop(held);
-        assert!(next(17).is_some());
+        assert!(next(OWN + 1).is_some() && places.free(OWN + 1).is_some());
         drop(other);
     }
 
@@ -101,7 +123,7 @@ mod tests {
         let held: Vec<_> = (0..LISTENERS)
             .flat_map(|_| (0..OWN).map(|taken| next(taken).expect("a place")))
             .collect();
-        assert_eq!(held.len(), 48);
+        assert_eq!(held.len(), LISTENERS * OWN);
         assert!(next(OWN).is_none());
     }
 }

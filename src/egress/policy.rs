@@ -12,6 +12,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
+
 use super::address::{self, Openable, Range};
 use super::host_addresses::HostAddresses;
 use super::rules::{Pattern, Ports, Rule, RuleError};
@@ -117,6 +119,13 @@ impl Policy {
             reserved: BTreeSet::new(),
             host_addresses: HostAddresses::default(),
         })
+    }
+
+    /// With these as the host's own addresses, for good.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn with_host_addresses(mut self, addresses: &[IpAddr]) -> Self {
+        self.host_addresses = HostAddresses::fixed(addresses);
+        self
     }
 
     /// Keeps a port of this host closed whatever the rules say: one the daemon itself serves.
@@ -256,8 +265,7 @@ impl Policy {
     }
 
     /// After the second step, of a connection from `local` to a checked address: one that ends where
-    /// it began is to this host, on an address that came a moment ago, or that only a route makes
-    /// its own.
+    /// it began is to this host, on an address that came a moment ago.
     pub(super) fn check_connected(
         &self,
         target: &Target,
@@ -265,7 +273,7 @@ impl Policy {
         local: IpAddr,
     ) -> Result<(), Refusal> {
         if local == address {
-            self.check_address(target, address, &[address])
+            self.check_address(target, address, &[address.into()])
         } else {
             Ok(())
         }
@@ -287,10 +295,10 @@ impl Policy {
         &self,
         target: &Target,
         address: IpAddr,
-        own: &[IpAddr],
+        own: &[IpNet],
     ) -> Result<(), Refusal> {
         let port = target.port;
-        let is_own = own.contains(&address);
+        let is_own = own.iter().any(|net| net.contains(&address));
         if let Some(rule) = self.denies(address, port) {
             return Err(Refusal::Denied(rule.clone()));
         }

@@ -6,18 +6,22 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 use tracing::Instrument as _;
 
 use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +30,7 @@ use super::copy::{Buffers, copy};
 use super::dial::dial;
 use super::forward::Upstream;
 use super::log::Recording;
+use super::places::Place;
 use super::target::Target;
 use super::watched::Watched;
 use super::{Egress, Places, Source};
@@ -42,36 +47,56 @@ pub(super) async fn run(
     egress: Arc<Egress>,
     cancel: CancellationToken,
 ) {
-    let serve = |stream| serve_client(stream, source, Arc::clone(&egress));
+    let serve = |stream, crowd| serve_client(stream, source, Arc::clone(&egress), crowd);
     serve_each(&[listener], &egress.places, serve, cancel).await;
 }
 
+/// Whether a client of the same listener waits for a place: connections that are not in use then end.
+pub(super) type Crowd = watch::Receiver<bool>;
+
 /// Serves every connection of `listeners` in a task of its own, as many at once as there are places,
-/// until `cancel`.
+/// until `cancel`. One more is accepted and waits for a place, the rest in the kernel's backlog.
 pub(super) async fn serve_each<F>(
     listeners: &[TcpListener],
     places: &Places,
-    serve: impl Fn(TcpStream) -> F,
+    serve: impl Fn(TcpStream, Crowd) -> F,
     cancel: CancellationToken,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
+    let crowd = watch::Sender::new(false);
+    let start = |clients: &mut JoinSet<()>, place: Place, stream| {
+        let serving = serve(stream, crowd.subscribe());
+        let serving = async move {
+            let _place = place;
+            serving.await;
+        };
+        clients.spawn(serving.in_current_span());
+    };
     let mut clients = JoinSet::new();
+    let mut waiting = None;
     loop {
+        if let Some(stream) = waiting.take() {
+            match places.free(clients.len()) {
+                Some(place) => start(&mut clients, place, stream),
+                None => waiting = Some(stream),
+            }
+        }
+        crowd.send_if_modified(|crowded| {
+            std::mem::replace(crowded, waiting.is_some()) != waiting.is_some()
+        });
         let place = places.next(clients.len());
         tokio::select! {
             biased;
             () = cancel.cancelled() => break,
             Some(ended) = clients.join_next(), if !clients.is_empty() => report_panic(ended),
-            (place, accepted) = async { (place.await, accept(listeners).await) } => match accepted {
-                Ok(stream) => {
-                    let serving = serve(stream);
-                    let serving = async move {
-                        let _place = place;
-                        serving.await;
-                    };
-                    clients.spawn(serving.in_current_span());
+            place = place, if waiting.is_some() => {
+                if let Some(stream) = waiting.take() {
+                    start(&mut clients, place, stream);
                 }
+            }
+            accepted = accept(listeners), if waiting.is_none() => match accepted {
+                Ok(stream) => waiting = Some(stream),
                 Err(error) => {
                     tracing::warn!(%error, "egress proxy could not accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -112,6 +137,10 @@ pub(super) struct Client {
     pub(super) upstream: Mutex<Option<Upstream>>,
     /// What its connection becomes when the answer is out.
     tunnel: Mutex<Option<Tunnel>>,
+    /// Whether its last request has its answer, so that the connection is kept for the next one
+    /// only. Not before the first, and not of a tunnel.
+    answered: AtomicBool,
+    crowd: Crowd,
 }
 
 /// The two ends of a tunnel, each once its HTTP part is over.
@@ -129,7 +158,12 @@ pub(super) enum HostEnd {
     Upgrade(OnUpgrade, Upstream),
 }
 
-async fn serve_client(stream: TcpStream, source: Source, egress: Arc<Egress>) {
+pub(super) async fn serve_client(
+    stream: TcpStream,
+    source: Source,
+    egress: Arc<Egress>,
+    mut crowd: Crowd,
+) {
     let limits = egress.limits;
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "egress client went away at once");
@@ -141,6 +175,8 @@ async fn serve_client(stream: TcpStream, source: Source, egress: Arc<Egress>) {
         source,
         upstream: Mutex::new(None),
         tunnel: Mutex::new(None),
+        answered: AtomicBool::new(false),
+        crowd: crowd.clone(),
     });
     let serving = async {
         let answering = Arc::clone(&client);
@@ -148,7 +184,7 @@ async fn serve_client(stream: TcpStream, source: Source, egress: Arc<Egress>) {
             let client = Arc::clone(&answering);
             async move { Ok::<_, Infallible>(client.answer(request).await) }
         });
-        http1::Builder::new()
+        let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.header_wait)
             .max_header_size(limits.header.as_usize())
@@ -158,9 +194,18 @@ async fn serve_client(stream: TcpStream, source: Source, egress: Arc<Egress>) {
             // A proxy adds no Date of its own to a host's answer.
             .auto_date_header(false)
             .serve_connection(TokioIo::new(stream), service)
-            .with_upgrades()
-            .await
-            .map_err(io::Error::other)?;
+            .with_upgrades();
+        let mut connection = pin!(connection);
+        let ended = loop {
+            tokio::select! {
+                ended = &mut connection => break ended,
+                () = gets_crowded(&mut crowd) => if client.answered.load(Ordering::Relaxed) {
+                    // At once if it is idle, else after its answer's body.
+                    connection.as_mut().graceful_shutdown();
+                },
+            }
+        };
+        ended.map_err(io::Error::other)?;
         // What is left in the slots would live as long as this future otherwise.
         drop(take(&client.upstream));
         match take(&client.tunnel) {
@@ -178,19 +223,44 @@ async fn serve_client(stream: TcpStream, source: Source, egress: Arc<Egress>) {
     }
 }
 
+/// Resolves when a client begins to wait.
+async fn gets_crowded(crowd: &mut Crowd) {
+    while crowd.changed().await.is_ok() {
+        if *crowd.borrow_and_update() {
+            return;
+        }
+    }
+    // The listener has ended, and so will this task.
+    std::future::pending().await
+}
+
 impl Client {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        self.answered.store(false, Ordering::Relaxed);
         let uri = request.uri().clone();
         let answer = if request.method() == Method::CONNECT {
             self.connect(request).await
         } else {
             self.forward(request).await
         };
-        answer.unwrap_or_else(|failure| {
+        let mut answer = answer.unwrap_or_else(|failure| {
             tracing::trace!(%failure, "egress request failed");
             self.egress.note_failure(self.source, uri, &failure);
             failure.into_response()
-        })
+        });
+        let becomes_tunnel = self
+            .tunnel
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some();
+        if !becomes_tunnel {
+            self.answered.store(true, Ordering::Relaxed);
+            if *self.crowd.borrow() {
+                let close = HeaderValue::from_static("close");
+                answer.headers_mut().insert(CONNECTION, close);
+            }
+        }
+        answer
     }
 
     async fn connect(&self, mut request: Request<Incoming>) -> Result<Response<Body>, Failure> {

@@ -22,7 +22,7 @@ pub(super) async fn run(
     egress: Arc<Egress>,
     cancel: CancellationToken,
 ) {
-    let serve = |stream| relay(stream, Arc::clone(&egress));
+    let serve = |stream, _| relay(stream, Arc::clone(&egress));
     serve_each(&listeners, &egress.places, serve, cancel).await;
 }
 

@@ -8,11 +8,14 @@ use std::io;
 use std::os::unix::net::UnixStream as StdUnixStream;
 
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::limits::Bytes;
+
+#[cfg(any(test, fuzzing))]
+pub(super) mod property;
 
 /// Longest line of a runner that has nothing to report: what is beyond `ready` and `failed`.
 pub(super) const SHORT_LINE: Bytes = Bytes::mib(1);
@@ -89,8 +92,15 @@ pub(super) struct ClaimedError {
 /// The daemon's end of a runner's channel.
 #[derive(Debug)]
 pub(super) struct Channel {
-    reader: BufReader<OwnedReadHalf>,
+    reader: Reader<OwnedReadHalf>,
     writer: OwnedWriteHalf,
+}
+
+/// What comes from a runner.
+#[derive(Debug)]
+struct Reader<R> {
+    bytes: BufReader<R>,
+    /// What is read of a line that is not whole yet.
     line: Vec<u8>,
 }
 
@@ -98,9 +108,8 @@ impl Channel {
     pub(super) fn new(socket: StdUnixStream) -> io::Result<Self> {
         let (reader, writer) = UnixStream::from_std(socket)?.into_split();
         Ok(Self {
-            reader: BufReader::with_capacity(16 << 10, reader),
+            reader: Reader::new(reader),
             writer,
-            line: Vec::new(),
         })
     }
 
@@ -114,15 +123,28 @@ impl Channel {
     /// The next frame, of at most `longest`; `None` when the runner closed its end. Cancel safe:
     /// what was read of a line is kept.
     pub(super) async fn receive(&mut self, longest: Bytes) -> io::Result<Option<FromRunner>> {
+        self.reader.receive(longest).await
+    }
+}
+
+impl<R: AsyncRead + Unpin> Reader<R> {
+    fn new(bytes: R) -> Self {
+        Self {
+            bytes: BufReader::with_capacity(16 << 10, bytes),
+            line: Vec::new(),
+        }
+    }
+
+    async fn receive(&mut self, longest: Bytes) -> io::Result<Option<FromRunner>> {
         loop {
-            let chunk = self.reader.fill_buf().await?;
+            let chunk = self.bytes.fill_buf().await?;
             if chunk.is_empty() {
                 return Ok(None);
             }
             let end = memchr::memchr(b'\n', chunk);
             let taken = end.map_or(chunk.len(), |at| at + 1);
             self.line.extend_from_slice(&chunk[..end.unwrap_or(taken)]);
-            self.reader.consume(taken);
+            self.bytes.consume(taken);
             if self.line.len() > longest.as_usize() {
                 return Err(io::Error::other("frame longer than its bound"));
             }
@@ -192,7 +214,7 @@ mod tests {
             while peer.write_all(&piece).await.is_ok() {}
         });
         assert!(channel.receive(Bytes::kib(256)).await.is_err());
-        assert!(channel.line.capacity() <= 1 << 20);
+        assert!(channel.reader.line.capacity() <= 1 << 20);
         drop(channel);
         flood.await.unwrap();
     }

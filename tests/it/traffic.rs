@@ -7,7 +7,7 @@ use std::time::Duration;
 use pagebox::grpc::v1::session_service_client::SessionServiceClient;
 use pagebox::grpc::v1::watch_session_response::Event;
 use pagebox::grpc::v1::{
-    GetSessionRequest, GetSessionResponse, NetworkOptions, NetworkRequest, NetworkSource,
+    GetSessionRequest, GetSessionResponse, Language, NetworkOptions, NetworkRequest, NetworkSource,
     NetworkVerdict, Session, SessionOptions, SessionState, WatchSessionRequest,
     WatchSessionResponse,
 };
@@ -432,6 +432,48 @@ async fn thousands_of_connections_starve_nobody_else() {
     assert_eq!(session.now().await.state(), SessionState::Ready);
     session.stop().await;
     neighbour.stop().await;
+}
+
+/// Far below the 60 s after which a connection nobody uses is closed anyway.
+const AT_ONCE: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+async fn connections_that_are_kept_for_later_delay_nobody() {
+    let daemon = Daemon::start(binary(), "[egress]\nconnections = 8\n");
+    let client = Client::new(&daemon.url());
+    let session = client.open("about:blank").await;
+    let url = site().url("/about.html");
+    let at_once = async |what: &str, code: String| {
+        let reply = session.good(Language::Node, &code);
+        let reply = tokio::time::timeout(AT_ONCE, reply).await;
+        let reply = reply.unwrap_or_else(|_| panic!("{what} waited"));
+        reply.result.unwrap_or_default()
+    };
+    // Each is answered, and stays open for as long as the proxy likes.
+    let hold = format!(
+        "globalThis.net = await import('node:net'); globalThis.held = [];
+         const {{ hostname, port }} = new URL(process.env.HTTP_PROXY);
+         for (let n = 0; n < 100; n++) await new Promise((answered, failed) => {{
+           const socket = net.connect(port, hostname).on('error', failed);
+           socket.once('data', (bytes) => answered(held.push(String(bytes).slice(0, 12))));
+           socket.on('data', () => 0);
+           socket.write('GET {url} HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n');
+         }});
+         [...new Set(held)].join() + held.length"
+    );
+    assert_eq!(at_once("the code", hold).await, "HTTP/1.1 200100");
+    let title = format!("await page.goto('{url}'); await page.title()");
+    assert_ne!(at_once("the page", title.clone()).await, "");
+    // Chromium keeps a connection for each host it was at.
+    let hosts = format!(
+        "const kept = [];
+         for (let n = 0; n < 24; n++)
+           kept.push((await page.goto('{url}'.replace('localhost', `n${{n}}.localhost`))).status());
+         String(kept.every((status) => status === 200))"
+    );
+    assert_eq!(at_once("the pages", hosts).await, "true");
+    assert_ne!(at_once("the page", title).await, "");
+    session.stop().await;
 }
 
 #[tokio::test]

@@ -18,9 +18,8 @@ fn config(allow: &[&str], deny: &[&str], host_loopback: &[&str]) -> Config {
 const OWN: [&str; 3] = ["8.8.4.4", "192.168.7.7", "127.0.0.1"];
 
 fn policy(allow: &[&str], deny: &[&str], host_loopback: &[&str]) -> Policy {
-    let mut policy = Policy::new(&config(allow, deny, host_loopback)).unwrap();
-    policy.host_addresses = HostAddresses::fixed(&OWN.map(|a| a.parse().unwrap()));
-    policy
+    let policy = Policy::new(&config(allow, deny, host_loopback)).unwrap();
+    policy.with_host_addresses(&OWN.map(|a| a.parse().unwrap()))
 }
 
 /// What the proxy would do with `authority` if its name had these addresses.

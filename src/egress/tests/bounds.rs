@@ -107,6 +107,79 @@ async fn a_client_beyond_the_bound_waits_for_a_place() {
 }
 
 #[tokio::test]
+async fn connections_kept_for_later_make_room_for_whoever_waits() {
+    let config = Config {
+        connections: 3,
+        ..Config::default()
+    };
+    let internet = Internet::site(echo_host().await)
+        .name("bytes.test", &["93.184.216.35"])
+        .server("93.184.216.35:443", echo_bytes().await);
+    let proxy = Proxy::start_with(internet, &config, Limits::default()).await;
+    const GET: &str = "GET http://site.test/ HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut tunnel = proxy.client().await;
+    tunnel.send("CONNECT bytes.test:443 HTTP/1.1\r\n\r\n").await;
+    tunnel.until("\r\n\r\n").await;
+    let unused = proxy.client().await;
+    // Each of them takes the last place from the one before, which was answered and is kept.
+    let mut kept: Vec<Client> = Vec::new();
+    for n in 0..20 {
+        let mut client = proxy.client().await;
+        client.send(GET).await;
+        let head = client.until("\r\n\r\n").await;
+        assert!(head.starts_with("HTTP/1.1 200 "), "{n}: {head}");
+        client.until("\r\n\r\n").await;
+        if let Some(mut before) = kept.pop() {
+            assert_eq!(before.rest().await, "", "{n}");
+        }
+        kept.push(client);
+    }
+    // Nobody waits any more: a kept connection stays, and so do a tunnel and one not used yet.
+    let mut last = kept.pop().unwrap();
+    for client in [&mut last, &mut { unused }] {
+        client.send(GET).await;
+        assert!(client.until("\r\n\r\n").await.starts_with("HTTP/1.1 200 "));
+        client.until("\r\n\r\n").await;
+    }
+    tunnel.send("still there").await;
+    tunnel.until("still there").await;
+}
+
+#[tokio::test]
+async fn an_answer_on_its_way_is_finished_before_its_place_is_given_up() {
+    let (go, going) = tokio::sync::watch::channel(false);
+    let address = host(move |mut client| {
+        let mut going = going.clone();
+        async move {
+            client.until("\r\n\r\n").await;
+            client
+                .send("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf")
+                .await;
+            let _ = going.wait_for(|go| *go).await;
+            client.send("full").await;
+            let _ = client.0.read_u8().await;
+        }
+    })
+    .await;
+    let config = Config {
+        connections: 1,
+        ..Config::default()
+    };
+    let proxy = Proxy::start_with(Internet::site(address), &config, Limits::default()).await;
+    const GET: &str = "GET http://site.test/ HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut first = proxy.client().await;
+    first.send(GET).await;
+    first.until("half").await;
+    let mut second = proxy.client().await;
+    second.send(GET).await;
+    let early = tokio::time::timeout(Duration::from_millis(300), second.0.readable()).await;
+    assert!(early.is_err(), "the second was served beside the first");
+    go.send_replace(true);
+    assert_eq!(first.rest().await, "full");
+    second.until("halffull").await;
+}
+
+#[tokio::test]
 async fn headers_have_a_bound_on_both_sides() {
     let long = "x".repeat(40_000);
     let answer: &'static str = Box::leak(

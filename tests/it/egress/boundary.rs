@@ -335,3 +335,43 @@ async fn an_address_that_only_a_route_makes_the_hosts_own_is_refused() {
     session.stop().await;
     assert_eq!(world.host_traps().of_request("/routed"), []);
 }
+
+/// The same for a network of IPv6, which a connection does not show by its own end.
+#[tokio::test]
+async fn a_network_that_only_a_route_makes_the_hosts_own_is_refused() {
+    let Some(world) = super::world::own("") else {
+        return;
+    };
+    let url = ["http://[2606:2800:77::7]/routed"];
+    // A transparent proxy's route: for marked packets, which the daemon sends none of.
+    world
+        .host()
+        .ip("route add local ::/0 dev lo table 100\nrule add fwmark 1 lookup 100\n");
+    let session = world.client().open("about:blank").await;
+    assert_eq!(curl(&session, &url).await, ["200"]);
+    assert_eq!(world.host_traps().all(), []);
+
+    world
+        .host()
+        .ip("route add local 2606:2800:77::/64 dev lo\n");
+    // It leads to the host: the pair.
+    world.host().run(|| {
+        use std::io::{Read as _, Write as _};
+        let mut stream = std::net::TcpStream::connect("[2606:2800:77::7]:80").unwrap();
+        let request = b"GET /straight HTTP/1.0\r\nHost: x\r\n\r\n";
+        stream.write_all(request).unwrap();
+        stream.read_to_end(&mut Vec::new()).unwrap();
+    });
+    assert_eq!(world.host_traps().of_request("/straight").len(), 1);
+    // Without connections from before, and with a list that is a second old by then.
+    let session = world.client().open("about:blank").await;
+    for (client, said) in [
+        ("page", goto(&session, &url).await),
+        ("node", node_fetch(&session, &url).await),
+        ("curl", curl(&session, &url).await),
+    ] {
+        assert_eq!(said, ["403 host-address"], "{client}");
+    }
+    session.stop().await;
+    assert_eq!(world.host_traps().of_request("/routed"), []);
+}

@@ -1,0 +1,4 @@
+//! The property is `pagebox::fuzz::cdp_pipe`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pagebox::fuzz::cdp_pipe(data));

@@ -1,0 +1,4 @@
+//! The property is `pagebox::fuzz::egress_rule`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pagebox::fuzz::egress_rule(data));
