@@ -19,9 +19,9 @@ const NAMES: &str = include_str!("elf/syscalls.txt");
 /// `exit`, `exit_group`), whatever a filter says. `uretprobe` and `uprobe` pass every filter, by the
 /// kernel's own exception, and end with SIGILL whoever has no probe.
 const UNSWEPT: [u64; 7] = [15, 34, 58, 60, 231, 335, 336];
-/// Nor these outside of a sandbox, where the machine would feel it: `fork`, `kill`, `vhangup`,
-/// `sync`.
-const UNSWEPT_OUTSIDE: [u64; 4] = [57, 62, 153, 162];
+/// Nor these outside of a sandbox, where the machine would feel or keep it: `fork`, `kill`,
+/// `msgget`, `vhangup`, `sync`.
+const UNSWEPT_OUTSIDE: [u64; 5] = [57, 62, 68, 153, 162];
 
 /// What to call: every number, by the native entry and by x32's.
 pub(crate) fn every_call(inside: bool) -> Vec<u64> {
