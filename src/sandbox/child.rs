@@ -4,7 +4,7 @@
 //!
 //! `docs/sandbox.md` holds the same lists; a test compares them.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 
@@ -65,7 +65,7 @@ pub(super) const INIT_STEPS: [Step; 17] = [
     },
     Step {
         name: "oom-score",
-        what: "be killed before anything of the host",
+        what: "the program is killed before pid 1, and pid 1 before anything of the host",
         run: oom_score,
     },
     Step {
@@ -90,7 +90,8 @@ pub(super) const INIT_STEPS: [Step; 17] = [
     },
     Step {
         name: "mount-proc",
-        what: "a /proc of this pid namespace, processes only, others' hidden",
+        what: "a /proc of this pid namespace, processes only, others' hidden; nothing can be written \
+               in it but where Chromium maps uids",
         run: mount_proc,
     },
     Step {
@@ -191,6 +192,8 @@ pub(super) struct Build<'a> {
     /// Ends before the program is executed: the spawner's test of the host.
     pub(super) probe_only: bool,
     pub(super) fds: ChildFds,
+    /// `oom_score_adj` of pid 1, and what it is again once the program has inherited the highest.
+    pub(super) oom_score: Option<(File, String)>,
     pub(super) proc: Option<OwnedFd>,
     pub(super) root: Option<OwnedFd>,
 }
@@ -237,7 +240,7 @@ fn report_failure(build: &Build<'_>, step: &str, mut error: StepError) -> ! {
     step.clone_into(&mut error.step);
     let bytes = serde_json::to_vec(&error).unwrap_or_default();
     // If the spawner is gone there is no one to tell; the exit itself is what counts.
-    let _ = fs::File::from(match build.fds.status.try_clone() {
+    let _ = File::from(match build.fds.status.try_clone() {
         Ok(fd) => fd,
         Err(_) => sys::exit_now(1),
     })
@@ -265,8 +268,17 @@ fn write(path: &str, value: &str) -> Result<(), StepError> {
     fs::write(path, value).map_err(|error| StepError::io("", &error, format!("{path} = {value}")))
 }
 
-fn oom_score(_: &mut Build<'_>) -> Result<(), StepError> {
-    write("/proc/self/oom_score_adj", "1000")
+/// The program inherits the highest score; [`fork`] takes pid 1 back to the one the spawner set.
+/// Who lowers its score needs no privilege down to the value that one with privilege set last.
+fn oom_score(build: &mut Build<'_>) -> Result<(), StepError> {
+    const PATH: &str = "/proc/self/oom_score_adj";
+    let failed = |error| StepError::io("", &error, PATH);
+    let own = fs::read_to_string(PATH).map_err(failed)?;
+    let options = File::options().write(true).open(PATH);
+    let mut file = options.map_err(failed)?;
+    file.write_all(b"1000").map_err(failed)?;
+    build.oom_score = Some((file, own));
+    Ok(())
 }
 
 /// After the mounts: a detached mount needs a mount namespace for itself.
@@ -312,7 +324,8 @@ fn mount_private(_: &mut Build<'_>) -> Result<(), StepError> {
 
 fn mount_proc(build: &mut Build<'_>) -> Result<(), StepError> {
     if build.image.recipe.proc {
-        build.proc = Some(mounts::new_proc()?);
+        let read_only = build.image.recipe.namespaces.user == 0;
+        build.proc = Some(mounts::new_proc(read_only)?);
     }
     Ok(())
 }
@@ -377,7 +390,13 @@ fn undumpable(_: &mut Build<'_>) -> Result<(), StepError> {
 fn fork(build: &mut Build<'_>) -> Result<(), StepError> {
     match sys::fork().map_err(fail("fork"))? {
         None => run_program(build),
-        Some(program) => init::run(program, &build.fds.report, build.init_profile),
+        Some(program) => {
+            if let Some((mut file, own)) = build.oom_score.take() {
+                file.write_all(own.trim().as_bytes())
+                    .map_err(|error| StepError::io("", &error, "oom_score_adj"))?;
+            }
+            init::run(program, &build.fds.report, build.init_profile)
+        }
     }
 }
 

@@ -74,7 +74,7 @@ fn restrict(abi: ABI, recipe: &Recipe, ports: &[u16]) -> Result<(), Box<dyn std:
         let access = if exec { all } else { all & !AccessFs::Execute };
         rules.push((path, access));
     }
-    if recipe.proc {
+    if recipe.proc && recipe.namespaces.user > 0 {
         // What may be written there is the kernel's decision per file: uid maps, oom scores.
         rules.push((Path::new("/proc"), AccessFs::WriteFile.into()));
     }

@@ -259,12 +259,16 @@ pub(super) fn make_private() -> Result<(), StepError> {
 }
 
 /// A /proc of this pid namespace: only processes, and of those only what the reader may trace.
-pub(super) fn new_proc() -> Result<OwnedFd, StepError> {
+/// Writable only for who maps uids of namespaces: `/proc/self/mem` writes to read-only mappings,
+/// and `oom_score_adj` goes down again.
+pub(super) fn new_proc(read_only: bool) -> Result<OwnedFd, StepError> {
     let options = [
         ("subset", "pid".to_owned()),
         ("hidepid", "invisible".to_owned()),
     ];
-    sys::new_mount(c"proc", &options, NOSUID | NODEV | NOEXEC).map_err(|errno| {
+    let read_only = if read_only { RDONLY } else { 0 };
+    let attributes = NOSUID | NODEV | NOEXEC | read_only;
+    sys::new_mount(c"proc", &options, attributes).map_err(|errno| {
         StepError::new(
             "mount-proc",
             errno,

@@ -8,8 +8,9 @@
 use seccompiler::{BpfProgram, TargetArch, apply_filter, compile_from_json};
 
 /// The filters, in the order they are installed.
-const ORDER: [&str; 5] = [
+const ORDER: [&str; 6] = [
     "fallback",
+    "unsupported",
     "families",
     "no-cgroup-mmap",
     "no-cgroup-memfd",

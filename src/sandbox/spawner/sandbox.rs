@@ -22,6 +22,9 @@ use super::super::usage::Counters;
 use super::super::wire::{self, CounterKind, Message, Reply};
 use super::{BUILD_DEADLINE, Spawner};
 
+/// `oom_score_adj` of a sandbox's pid 1, at least: before anything of the host, after the program.
+/// As root this is also the floor for everything inside.
+const INIT_OOM_SCORE: i32 = 500;
 /// Longest failure a child can report; fits a pipe's atomic write.
 const MAX_FAILURE: u64 = 4096;
 
@@ -236,6 +239,7 @@ impl Spawner {
                     keep_groups: self.rootless,
                     probe_only,
                     fds: ends.child,
+                    oom_score: None,
                     proc: None,
                     root: None,
                 })
@@ -250,6 +254,7 @@ impl Spawner {
         let home = self.home.enter();
         let mut sync = File::from(ends.sync);
         let released = home
+            .and_then(|()| set_oom_score(pid))
             .and_then(|()| map_ids(pid, space.uid))
             .and_then(|()| group.as_ref().map_or(Ok(()), |group| group.attach(pid)))
             .and_then(|()| {
@@ -369,6 +374,15 @@ fn program_status(report: &mut File) -> ExitStatus {
         }
         _ => ExitStatus::Killed,
     }
+}
+
+/// Raises the score a new pid 1 has from the daemon; never lowers it, which may need privilege.
+fn set_oom_score(pid: i32) -> Result<(), StepError> {
+    let path = format!("/proc/{pid}/oom_score_adj");
+    let failed = |error| StepError::io("oom-score", &error, &*path);
+    let inherited = fs::read_to_string(&path).map_err(failed)?;
+    let inherited = inherited.trim().parse().unwrap_or(i32::MIN);
+    fs::write(&path, inherited.max(INIT_OOM_SCORE).to_string()).map_err(failed)
 }
 
 /// 1000 inside is `uid` outside, and nothing else exists.

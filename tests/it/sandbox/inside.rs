@@ -41,7 +41,7 @@ async fn the_status_of_a_program_shows_every_layer() {
     }
     assert_eq!(field(&status, "NoNewPrivs"), "1");
     assert_eq!(field(&status, "Seccomp"), "2");
-    assert_eq!(field(&status, "Seccomp_filters"), "3");
+    assert_eq!(field(&status, "Seccomp_filters"), "4");
     assert_eq!(field(&status, "Groups"), "");
     world.end().await;
 }
