@@ -17,7 +17,7 @@ pub(super) async fn code(ground: &Ground) {
         (Language::Node, "\u{feff}6 * 7".to_owned(), "42"),
         (Language::Node, "const a = 6;\r\na * 7\r\n".to_owned(), "42"),
         (Language::Node, "const b = 6;\ra * 7".to_owned(), "42"),
-        (Language::Node, "6 * 7 // \u{2028}\u{202e}".to_owned(), "42"),
+        (Language::Node, "6 * 7 // \u{202e}\u{2066}".to_owned(), "42"),
         (Language::Node, format!("{}42", "1, ".repeat(33_000)), "42"),
         (Language::Node, "'a\0b'.length".to_owned(), "3"),
         (Language::Python, "\u{feff}6 * 7".to_owned(), "42"),
@@ -55,7 +55,7 @@ pub(super) async fn code(ground: &Ground) {
             "{language:?}\n{}",
             describe(&reply)
         );
-        session.good(language, "1 == 1").await;
+        session.good(language, super::anything(language)).await;
     }
     let refused = async |language, code: String| {
         let options = session.options(language, &code);

@@ -136,20 +136,22 @@ pub(super) async fn closed(ground: &Ground) {
             reply.outcome() == Outcome::Completed || (may_end && ended.contains(&reply.outcome()));
         assert!(fine, "{code}\n{}", describe(&reply));
         assert_eq!(reply.stdout, "", "{code}");
-        // The next one writes where it should.
+        // The next one writes where it should, if it can.
         let next = match language {
             Language::Node => "process.stdout.write('out')",
             Language::Python => "print('out', end='')",
             _ => "printf out",
         };
         let next = session.exec(language, next).await;
-        let again = next.outcome() == Outcome::Completed && next.stdout == "out";
+        // Node leaves its own descriptors as the code left them.
+        let lost = language == Language::Node && next.stdout.is_empty();
+        let again = next.outcome() == Outcome::Completed && (next.stdout == "out" || lost);
         assert!(
             again || next.outcome() == Outcome::RunnerCrashed,
             "{code}\n{}",
             describe(&next)
         );
-        session.good(language, "1 == 1").await;
+        session.good(language, super::anything(language)).await;
     }
     session.stop().await;
 }

@@ -181,9 +181,10 @@ pub(super) async fn errors(ground: &Ground) {
         let reply = session
             .exec_within(Duration::from_secs(60), language, code)
             .await;
-        assert_eq!(
-            reply.outcome(),
-            Outcome::Failed,
+        // To word a message of 100 MB can take more than a runner has.
+        let ended = [Outcome::Failed, Outcome::OutOfMemory];
+        assert!(
+            ended.contains(&reply.outcome()),
             "{code}\n{}",
             describe(&reply)
         );
@@ -195,7 +196,7 @@ pub(super) async fn errors(ground: &Ground) {
                 error.message.len()
             );
         }
-        session.good(language, "true").await;
+        session.good(language, super::anything(language)).await;
     }
     for (language, code) in [
         (
