@@ -7,6 +7,8 @@ use pagebox::grpc::v1::{GetSessionRequest, NetworkRequest, NetworkVerdict};
 use crate::case::{Case, Group};
 use crate::client::OpenSession;
 
+#[path = "network/answers.rs"]
+mod answers;
 #[path = "network/cdp.rs"]
 mod cdp;
 #[path = "network/pages.rs"]
@@ -121,7 +123,7 @@ const CASES: &[Case] = &[
         tries: "has page and code read answers without end, with impossible lengths, header floods, \
                 unasked upgrades, injected header lines",
         observed: "502, or the answer breaks off; the proxy goes on",
-        run: |ground| Box::pin(proxy::bad_answers(ground)),
+        run: |ground| Box::pin(answers::bad_answers(ground)),
     },
     Case {
         number: 143,

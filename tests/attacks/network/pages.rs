@@ -1,7 +1,12 @@
 //! A hostile page.
 
+use std::time::{Duration, Instant};
+
+use pagebox::grpc::v1::{Language, NetworkRequest};
+
 use super::{log, only_allowed};
 use crate::arena::Ground;
+use crate::client::OpenSession;
 
 /// Everything a page can send with, to each of `urls`.
 const WAYS: &str = r#"
@@ -62,45 +67,55 @@ pub(super) async fn ways(ground: &Ground) {
         "http://localhost:3128",
         &format!("http://127.0.0.1:{own}"),
     ];
-    let code = format!(
-        "const sent = await page.evaluate({WAYS}, {});
-         await page.waitForTimeout(3000);
-         for (const tab of context.pages().slice(1)) await tab.close();
-         sent",
-        serde_json::to_string(&closed).unwrap()
-    );
-    assert_eq!(session.node(&code).await, "sent");
-    let seen = log(&session).await;
-    only_allowed(&session, site).await;
-    for host in [
+    let send = async |urls: &[&str]| {
+        let urls = serde_json::to_string(urls).expect("strings");
+        let code = format!("await page.evaluate({WAYS}, {urls})");
+        assert_eq!(session.node(&code).await, "sent");
+    };
+    send(&closed).await;
+    let hosts = [
         "10.0.0.5",
         "169.254.169.254",
         "[fd00::5]",
         "192.168.1.5",
         "93.184.216.34",
         "localhost",
-    ] {
-        assert!(
-            seen.iter().any(|request| request.host == host),
-            "nothing was sent to {host}"
-        );
-    }
+    ];
+    let seen = logged(&session, |log| {
+        hosts
+            .iter()
+            .all(|host| log.iter().any(|request| request.host == *host))
+    })
+    .await;
+    let before = seen.iter().map(|request| request.id).max();
+    only_allowed(&session, site).await;
     // The pair: the same ways lead to the open site.
-    let open = ground.site().url("/status/200");
-    let before = seen
-        .iter()
-        .map(|request| request.id)
-        .max()
-        .unwrap_or_default();
-    let code = format!(
-        "await page.goto('{0}'); await page.evaluate({WAYS}, ['{open}']); await page.waitForTimeout(1000)",
-        ground.site().url("/about.html")
-    );
-    session.good(pagebox::grpc::v1::Language::Node, &code).await;
-    let later = log(&session).await;
-    let open = later
-        .iter()
-        .filter(|request| request.id > before && request.port == u32::from(site));
-    assert!(open.count() > 10, "{later:?}");
+    let page = format!("await page.goto('{}')", ground.site().url("/about.html"));
+    session.good(Language::Node, &page).await;
+    send(&[&ground.site().url("/status/200")]).await;
+    logged(&session, |log| {
+        let open = |request: &&NetworkRequest| {
+            Some(request.id) > before && request.port == u32::from(site)
+        };
+        log.iter().filter(open).count() > 10
+    })
+    .await;
+    only_allowed(&session, site).await;
     session.stop().await;
+}
+
+/// The session's log, once it has what is waited for.
+async fn logged(
+    session: &OpenSession,
+    is_there: impl Fn(&[NetworkRequest]) -> bool,
+) -> Vec<NetworkRequest> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let seen = log(session).await;
+        if is_there(&seen) {
+            return seen;
+        }
+        assert!(Instant::now() < deadline, "{seen:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }

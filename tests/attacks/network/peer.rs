@@ -133,10 +133,7 @@ fn parse(mut bytes: &[u8]) -> Vec<Request> {
         assert!(lengths + encodings <= 1, "{head:?}");
         if encodings == 1 {
             assert_eq!(request.field("transfer-encoding"), ["chunked"], "{head:?}");
-            loop {
-                let Some(end) = find(bytes, b"\r\n") else {
-                    break;
-                };
+            while let Some(end) = find(bytes, b"\r\n") {
                 let size = std::str::from_utf8(&bytes[..end]).unwrap();
                 let size = usize::from_str_radix(size, 16).expect("a chunk's size");
                 let from = end + 2;

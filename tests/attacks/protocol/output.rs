@@ -98,7 +98,7 @@ pub(super) async fn closed(ground: &Ground) {
         (
             Language::Python,
             "import os\nos.closerange(0, 4)\n7".to_owned(),
-            false,
+            true,
         ),
         (
             Language::Python,

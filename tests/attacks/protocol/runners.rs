@@ -137,9 +137,10 @@ pub(super) async fn killed(ground: &Ground) {
             Outcome::TimedOut,
         ),
     ] {
-        let reply = session
-            .exec_within(Duration::from_secs(3), language, code)
-            .await;
+        // What is stopped is waited for to the end.
+        let seconds = if outcome == Outcome::TimedOut { 1 } else { 30 };
+        let timeout = Duration::from_secs(seconds);
+        let reply = session.exec_within(timeout, language, code).await;
         assert_eq!(reply.outcome(), outcome, "{code}\n{}", describe(&reply));
         let expected = if outcome == Outcome::Failed { 139 } else { 137 };
         assert_eq!(reply.exit_code, expected, "{code}\n{}", describe(&reply));
