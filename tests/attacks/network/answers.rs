@@ -80,7 +80,8 @@ json.dumps(said)"
     let code = format!(
         "for (const n of [1, 3, 5, 6, 12, 14, 15, 16])
            await page.goto(`http://localhost:{port}/${{n}}`, {{ timeout: 500 }}).catch(() => {{}});
-         (await page.goto('http://localhost:{port}/17')).status()"
+         const tab = await context.newPage();
+         (await tab.goto('http://localhost:{port}/17')).status()"
     );
     assert_eq!(session.node(&code).await, "200");
     session.stop().await;

@@ -143,8 +143,9 @@ pub(super) async fn closed(ground: &Ground) {
             _ => "printf out",
         };
         let next = session.exec(language, next).await;
-        // Node leaves its own descriptors as the code left them.
-        let lost = language == Language::Node && next.stdout.is_empty();
+        // Node leaves its descriptors as the code left them; python opens only closed ones again.
+        let as_left = language == Language::Node || code.contains("dup2");
+        let lost = as_left && next.stdout.is_empty();
         let again = next.outcome() == Outcome::Completed && (next.stdout == "out" || lost);
         assert!(
             again || next.outcome() == Outcome::RunnerCrashed,
