@@ -70,7 +70,7 @@ json.dumps(said)"
             "/14" => &["long", "200"],
             // Headers are out before the body turns out to be none.
             "/10" | "/11" | "/13" => &["200", "502", "closed"],
-            "/15" | "/16" => &["200", "long", "open", "502"],
+            "/15" | "/16" => &["200", "long", "open", "502", "closed"],
             "/3" => &["502", "open"],
             _ => &["502"],
         };
