@@ -67,7 +67,8 @@ json.dumps(said)"
     for (path, seen) in &said {
         let expected: &[&str] = match &**path {
             "/17" => &["200"],
-            "/14" => &["long", "200"],
+            // On a busy machine nothing of it may have come yet.
+            "/14" => &["long", "200", "open"],
             // Headers are out before the body turns out to be none.
             "/10" | "/11" | "/13" => &["200", "502", "closed"],
             "/15" | "/16" => &["200", "long", "open", "502", "closed"],
