@@ -25,7 +25,7 @@ pub const DEFAULT_LISTEN: &str = "127.0.0.1:7370";
 
 /// Longest time a drain may be told to wait: an execution runs for 300 s at most, so more is a typo.
 const MAX_DRAIN_GRACE: Duration = Duration::from_secs(3600);
-/// Largest gRPC message that may be configured: each one is held in memory whole.
+/// Largest gRPC reply that may be configured: each one is held in memory whole.
 const MAX_MESSAGE: Bytes = Bytes::gib(1);
 /// Room a reply needs beside its result, in a message of the largest size.
 const REPLY_OVERHEAD: Bytes = Bytes::mib(1);
@@ -124,7 +124,7 @@ pub struct Limits {
     pub stderr: Bytes,
     /// Largest result of one execution; a request may ask for less.
     pub result: Bytes,
-    /// Largest gRPC message, either way.
+    /// Largest gRPC reply.
     pub message: Bytes,
     /// Connections open at once; more wait to be accepted.
     pub connections: usize,

@@ -54,11 +54,16 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descrip
 pub struct Limits {
     /// What an execution may give back; a request may ask for less.
     pub output: OutputLimits,
-    /// Largest message either way.
+    /// Largest reply.
     pub message: Bytes,
     /// Network traffic of one session, both ways together; a session may ask for less.
     pub traffic: Bytes,
 }
+
+/// Largest request: three times what every field of it together may be (code, environment, start
+/// url, user agent, labels, 512 rules of 255 bytes), so that a field that is too long is refused by
+/// its name. A larger one is refused when its length is read, before any of it is kept.
+const MAX_REQUEST: Bytes = Bytes::mib(1);
 
 /// Tells health clients whether new work is taken.
 #[derive(Clone, Debug)]
@@ -94,10 +99,10 @@ pub async fn routes(
     health.set(ServingStatus::Serving).await;
     let message = limits.message.as_usize();
     let sessions = SessionServiceServer::new(Sessions::new(registry.clone(), limits))
-        .max_decoding_message_size(message)
+        .max_decoding_message_size(MAX_REQUEST.as_usize())
         .max_encoding_message_size(message);
     let executions = ExecutionServiceServer::new(Executions::new(registry, limits))
-        .max_decoding_message_size(message)
+        .max_decoding_message_size(MAX_REQUEST.as_usize())
         .max_encoding_message_size(message);
     let reflection = || {
         tonic_reflection::server::Builder::configure()

@@ -10,6 +10,7 @@ mod drive;
 mod frame;
 mod language;
 mod output;
+mod queue;
 mod start;
 
 #[cfg(fuzzing)]

@@ -228,6 +228,9 @@ pub enum Error {
     /// No such execution, now or remembered.
     #[error("no execution {0}: never seen, or ended too long ago")]
     ExecutionUnknown(ExecutionId),
+    /// It was cancelled while it waited.
+    #[error("execution {0} was cancelled before it started")]
+    ExecutionCancelled(ExecutionId),
     /// The session has ended.
     #[error("session {id} has ended: {detail}")]
     SessionEnded {

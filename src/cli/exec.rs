@@ -5,6 +5,7 @@ mod drive;
 use std::io::Read as _;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use tokio::net::UnixStream;
@@ -12,7 +13,7 @@ use tokio::net::UnixStream;
 use self::drive::{Ended, Format};
 use super::{ConfigFile, Error, NetworkArgs, host_loopback, pair, port, runtime, seconds};
 use crate::config::{DEFAULT_LISTEN, Loaded};
-use crate::execution::MAX_CODE_BYTES;
+use crate::execution::{MAX_CODE_BYTES, MAX_TIMEOUT, MIN_TIMEOUT};
 use crate::grpc::{Client, v1};
 use crate::server::{self, Core, Signals};
 use crate::telemetry;
@@ -49,7 +50,7 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "ID", conflicts_with_all = ["url", "NetworkArgs"])]
     session: Option<String>,
     /// Kill the code after this long, 1 to 300 seconds [default: 30]
-    #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(short, long, value_name = "SECONDS", value_parser = timeout)]
     timeout: Option<prost_types::Duration>,
     /// The code itself
     #[arg(
@@ -150,6 +151,19 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Error> {
     Ok(ExitCode::from(ended.status()))
 }
 
+/// A timeout the daemon takes.
+fn timeout(text: &str) -> Result<prost_types::Duration, String> {
+    let wire = seconds(text)?;
+    match Duration::try_from(wire) {
+        Ok(timeout) if (MIN_TIMEOUT..=MAX_TIMEOUT).contains(&timeout) => Ok(wire),
+        _ => Err(format!(
+            "write {} to {} seconds",
+            MIN_TIMEOUT.as_secs(),
+            MAX_TIMEOUT.as_secs()
+        )),
+    }
+}
+
 fn options(args: &Args, code: String) -> v1::ExecutionOptions {
     use v1::execution_options::Place;
     let language = args
@@ -172,6 +186,7 @@ fn options(args: &Args, code: String) -> v1::ExecutionOptions {
         environment: args.env.iter().cloned().collect(),
         output_limits: None,
         origin: "pagebox-exec".to_owned(),
+        execution_id: String::new(),
     }
 }
 
@@ -328,6 +343,7 @@ mod tests {
                 environment: [("A".to_owned(), "b=c".to_owned())].into(),
                 output_limits: None,
                 origin: "pagebox-exec".into(),
+                execution_id: String::new(),
             }
         );
         let args = parse(&["-s", "id", "-e", "x"]);

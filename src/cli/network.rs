@@ -2,6 +2,7 @@
 
 use url::Url;
 
+use crate::egress::Rule;
 use crate::grpc::v1;
 use crate::limits::Bytes;
 
@@ -10,10 +11,10 @@ use crate::limits::Bytes;
 #[command(next_help_heading = "Network")]
 pub(super) struct NetworkArgs {
     /// Reach only this: a host, *.host, address or network, with :PORT if need be; may be repeated
-    #[arg(long, value_name = "RULE")]
+    #[arg(long, value_name = "RULE", value_parser = rule)]
     allow: Vec<String>,
     /// Never reach this; may be repeated
-    #[arg(long, value_name = "RULE")]
+    #[arg(long, value_name = "RULE", value_parser = rule)]
     deny: Vec<String>,
     /// Reach nothing but the session's own localhost
     #[arg(long, conflicts_with_all = ["allow", "deny", "proxy", "max_bytes"])]
@@ -36,6 +37,13 @@ impl NetworkArgs {
             max_bytes: self.max_bytes.map_or(0, |Bytes(bytes)| bytes),
         }
     }
+}
+
+/// As typed, if it is a rule. What can never match is for the daemon to say.
+fn rule(text: &str) -> Result<String, String> {
+    let parsed = text.parse::<Rule>();
+    parsed.map_err(|error| error.to_string())?;
+    Ok(text.to_owned())
 }
 
 /// Takes user name and password out of the URL. The daemon checks the rest.

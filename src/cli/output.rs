@@ -22,10 +22,12 @@ pub(super) fn print_to_reader(text: &str) -> Result<bool, Error> {
     }
 }
 
-/// One line on stderr in Pagebox's own name.
+/// On stderr in Pagebox's own name. A message may repeat what a page or a caller said.
 pub(super) fn complain(message: &dyn std::fmt::Display) {
+    let message = message.to_string();
+    let lines: Vec<String> = message.lines().map(plain).collect();
     // Where stderr is gone there is nobody left to tell.
-    drop(writeln!(std::io::stderr(), "pagebox: {message}"));
+    drop(writeln!(std::io::stderr(), "pagebox: {}", lines.join("\n")));
 }
 
 /// Rows under a header, in columns as wide as their widest cell.
@@ -53,9 +55,23 @@ pub(super) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
-/// Text of a web page on a terminal: no control characters, not too long.
+/// A line without what drives a terminal or turns the direction of its text.
+fn plain(text: &str) -> String {
+    text.chars()
+        .map(|c| if drives(c) { ' ' } else { c })
+        .collect()
+}
+
+fn drives(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}')
+        || ('\u{202a}'..='\u{202e}').contains(&c)
+        || ('\u{2066}'..='\u{2069}').contains(&c)
+}
+
+/// Text of a web page on a terminal: it cannot drive it, and is not too long.
 pub(super) fn harmless(text: &str, most: usize) -> String {
-    let clean = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let clean = text.chars().map(|c| if drives(c) { ' ' } else { c });
     if text.chars().count() <= most {
         clean.collect()
     } else {
@@ -82,6 +98,7 @@ mod tests {
     #[test]
     fn titles_cannot_drive_the_terminal() {
         assert_eq!(harmless("a\x1b[2Jb\n", 20), "a [2Jb ");
+        assert_eq!(harmless("\u{202e}gpj.\u{9b}31m\u{2066}", 20), " gpj. 31m ");
         assert_eq!(harmless("abcdef", 4), "abc…");
     }
 }

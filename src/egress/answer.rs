@@ -49,6 +49,12 @@ pub(super) enum Failure {
          host_loopback"
     )]
     NothingListens { port: u16 },
+    /// `host_loopback` sends its port to this host, where no server is.
+    #[error(
+        "nothing listens on port {port} of the host that runs pagebox (127.0.0.1:{port} and \
+         [::1]:{port}), where its host_loopback leads; a server of the session is not looked for there"
+    )]
+    NothingListensOnHost { port: u16 },
     /// It does not speak HTTP, or stopped in the middle.
     #[error("{host} gave no valid answer: {source}")]
     Upstream { host: String, source: hyper::Error },
@@ -78,6 +84,7 @@ impl Failure {
             Self::Unresolved { .. }
             | Self::Unreachable { .. }
             | Self::NothingListens { .. }
+            | Self::NothingListensOnHost { .. }
             | Self::Upstream { .. }
             | Self::UnaskedUpgrade { .. } => StatusCode::BAD_GATEWAY,
         }

@@ -121,7 +121,8 @@ async fn connect(
         // A development server may listen on either.
         Route::HostLoopback => {
             let addresses = vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
-            let (stream, address) = connect_to(egress, source, target, addresses).await?;
+            let connected = connect_to(egress, source, target, addresses).await;
+            let (stream, address) = connected.map_err(of_host_loopback)?;
             (stream, Some(address))
         }
         Route::Outside => match by_name(egress, target).await? {
@@ -157,6 +158,22 @@ async fn own_loopback(
         io::ErrorKind::ConnectionRefused => Failure::NothingListens { port: target.port },
         _ => not_connected(target, Vec::new(), source.into()),
     })
+}
+
+/// Says where nothing listens: "localhost" alone could be the session's own.
+fn of_host_loopback(failure: Failure) -> Failure {
+    match &failure {
+        Failure::Unreachable {
+            addresses,
+            source: ConnectError::Tcp(error),
+            ..
+        } if error.kind() == io::ErrorKind::ConnectionRefused
+            && let Some(tried) = addresses.first() =>
+        {
+            Failure::NothingListensOnHost { port: tried.port() }
+        }
+        _ => failure,
+    }
 }
 
 async fn connect_to(

@@ -52,6 +52,14 @@ pub enum RuleError {
     /// No host.
     #[error("names no host")]
     Empty,
+    /// A whole URL.
+    #[error("{written:?} is a URL, and a rule is a host without scheme or path; write {meant}")]
+    Url {
+        /// As written.
+        written: String,
+        /// The rule for its host, and its port if it names one.
+        meant: String,
+    },
     /// Not a host name, and not an address either.
     #[error("{0:?} is neither a host name nor an address")]
     Host(String),
@@ -175,6 +183,22 @@ impl Pattern {
     }
 }
 
+/// What is wrong with `text`, a URL with `rest` after its scheme.
+fn url(text: &str, rest: &str) -> RuleError {
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let authority = &rest[..end];
+    let host = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
+    match host.parse::<Rule>() {
+        Ok(rule) => RuleError::Url {
+            written: text.to_owned(),
+            meant: rule.to_string(),
+        },
+        Err(_) => RuleError::Host(text.to_owned()),
+    }
+}
+
 fn parse_net(text: &str) -> Result<IpNet, RuleError> {
     let net: IpNet = text
         .parse()
@@ -209,6 +233,9 @@ impl FromStr for Rule {
     type Err = RuleError;
 
     fn from_str(text: &str) -> Result<Self, RuleError> {
+        if let Some((_, rest)) = text.split_once("://") {
+            return Err(url(text, rest));
+        }
         let (pattern, ports) = if let Some(rest) = text.strip_prefix('[') {
             let (inside, after) = rest
                 .split_once(']')
@@ -327,8 +354,20 @@ mod tests {
             (":80", "names no host"),
             ("a b", r#""a b" is neither a host name nor an address"#),
             (
-                "http://a.com",
-                r#""//a.com" is not a port: write 1 to 65535, 8000-8999 or *"#,
+                "http://a.com/",
+                r#""http://a.com/" is a URL, and a rule is a host without scheme or path; write a.com"#,
+            ),
+            (
+                "https://me@*.a.com:8443/b://c?d",
+                r#""https://me@*.a.com:8443/b://c?d" is a URL, and a rule is a host without scheme or path; write *.a.com:8443"#,
+            ),
+            (
+                "http://[::1]/",
+                r#""http://[::1]/" is a URL, and a rule is a host without scheme or path; write [::1]"#,
+            ),
+            (
+                "http://",
+                r#""http://" is neither a host name nor an address"#,
             ),
             (
                 "a.*.com",

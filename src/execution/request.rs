@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use crate::id::ExecutionId;
 use crate::limits::Bytes;
 
 /// Most code one execution may carry.
@@ -105,6 +106,8 @@ pub struct ExecutionOptions {
     pub output_limits: OutputLimits,
     /// The caller's label.
     pub origin: String,
+    /// The caller's own id for it; none: a new one.
+    pub id: Option<ExecutionId>,
 }
 
 impl ExecutionOptions {
@@ -119,6 +122,7 @@ impl ExecutionOptions {
             environment: BTreeMap::new(),
             output_limits: OutputLimits::default(),
             origin: String::new(),
+            id: None,
         }
     }
 

@@ -199,6 +199,9 @@ pub(super) fn execution(
         environment: wire.environment.into_iter().collect(),
         output_limits: output_limits(wire.output_limits.unwrap_or_default(), limits.output)?,
         origin: wire.origin,
+        id: not_empty(wire.execution_id)
+            .map(|id| execution_id("options.execution_id", &id))
+            .transpose()?,
     };
     options
         .validate()
@@ -372,6 +375,10 @@ mod tests {
             "options.environment"
         );
         assert_eq!(refused(|o| o.origin = "x".repeat(129)), "options.origin");
+        assert_eq!(
+            refused(|o| o.execution_id = "../1".into()),
+            "options.execution_id"
+        );
         for (change, field) in [
             (
                 (|l| l.stdout_bytes = u64::MAX) as fn(&mut v1::OutputLimits),

@@ -10,7 +10,9 @@ use tonic::codegen::http::{HeaderMap, Response};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use super::MAX_REQUEST;
 use super::field::FieldError;
+use crate::execution::MAX_CODE_BYTES;
 use crate::id::ExecutionId;
 use crate::limits::Bytes;
 use crate::session;
@@ -79,6 +81,9 @@ fn classify(error: &Error) -> Class {
         }
         Error::Session(S::ExecutionUnknown(id)) => {
             class(Code::NotFound, "EXECUTION_UNKNOWN").with("execution_id", id)
+        }
+        Error::Session(S::ExecutionCancelled(id)) => {
+            class(Code::Cancelled, "EXECUTION_CANCELLED").with("execution_id", id)
         }
         Error::Session(S::SessionEnded { id, .. }) => {
             class(Code::FailedPrecondition, "SESSION_ENDED").with("session_id", id)
@@ -168,19 +173,26 @@ fn foreign(headers: &HeaderMap) -> Option<Status> {
         return None;
     }
     let message = bounded(status.message());
-    let with = |code, reason: &str| {
-        let details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
-        Status::with_error_details(code, message, details)
+    let with = |class: Class, message: &str| {
+        let details = ErrorDetails::with_error_info(class.reason, DOMAIN, class.metadata);
+        Status::with_error_details(class.code, message, details)
     };
     Some(match status.code() {
         Code::Internal if message.starts_with(UNDECODABLE) => {
             FieldError::undecodable(&message[UNDECODABLE.len()..]).into_status()
         }
         // tonic's code for a request above the largest message.
-        Code::OutOfRange => with(Code::ResourceExhausted, "REQUEST_TOO_LARGE"),
-        Code::Unimplemented => with(Code::Unimplemented, "METHOD_UNKNOWN"),
-        Code::NotFound => with(Code::NotFound, "SERVICE_UNKNOWN"),
-        code => with(code, "BAD_CALL"),
+        Code::OutOfRange => {
+            let class = class(Code::ResourceExhausted, "REQUEST_TOO_LARGE");
+            let message = format!(
+                "the request is larger than {MAX_REQUEST}, the most of any; code may have \
+                 {MAX_CODE_BYTES} bytes"
+            );
+            with(class.with("limit_bytes", MAX_REQUEST.0), &message)
+        }
+        Code::Unimplemented => with(class(Code::Unimplemented, "METHOD_UNKNOWN"), message),
+        Code::NotFound => with(class(Code::NotFound, "SERVICE_UNKNOWN"), message),
+        code => with(class(code, "BAD_CALL"), message),
     })
 }
 
@@ -234,6 +246,11 @@ mod tests {
                 S::ExecutionUnknown(execution).into(),
                 Code::NotFound,
                 "EXECUTION_UNKNOWN",
+            ),
+            (
+                S::ExecutionCancelled(execution).into(),
+                Code::Cancelled,
+                "EXECUTION_CANCELLED",
             ),
             (
                 S::SessionEnded {

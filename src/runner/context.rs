@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span};
@@ -19,6 +19,7 @@ use crate::id::{ExecutionId, SessionId};
 use crate::sandbox::Space;
 
 use super::drive::{self, Lost};
+use super::queue::Queue;
 use super::start::{self, Launched, Live};
 use super::{AgentService, Config, Error};
 
@@ -81,9 +82,7 @@ impl std::fmt::Debug for OnDrop {
 /// Handle on a context's task.
 #[derive(Debug)]
 pub struct Context {
-    jobs: mpsc::Sender<Job>,
-    /// One for each job, from the queue to its end.
-    places: Arc<Semaphore>,
+    queue: Arc<Queue>,
     task: JoinHandle<()>,
 }
 
@@ -98,8 +97,7 @@ impl Context {
         launched: Option<Launched>,
         cancel: CancellationToken,
     ) -> Self {
-        let places = queue + 1;
-        let (jobs, inbox) = mpsc::channel(places);
+        let queue = Queue::new(queue + 1);
         let span = info_span!("context", %language);
         let worker = Worker {
             language,
@@ -109,34 +107,29 @@ impl Context {
             used: false,
             lost: Lost::default(),
         };
-        let task = tokio::spawn(worker.run(inbox, launched).instrument(span));
-        Self {
-            jobs,
-            places: Arc::new(Semaphore::new(places)),
-            task,
-        }
+        let task = tokio::spawn(worker.run(Arc::clone(&queue), launched).instrument(span));
+        Self { queue, task }
     }
 
     /// Queues a job.
     ///
     /// # Errors
     /// Gives the job back when the queue is full or the context has ended.
-    pub fn enqueue(&self, mut job: Job) -> Result<(), Box<Job>> {
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            return Err(Box::new(job));
-        };
-        let guard = job.guard;
-        job.guard = OnDrop::new(move || drop((place, guard)));
-        self.jobs
-            .try_send(job)
-            .map_err(|error| Box::new(error.into_inner()))
+    pub fn enqueue(&self, job: Job) -> Result<(), Box<Job>> {
+        self.queue.push(job)
     }
 
     /// Lets queued jobs run, then ends the runner; returns when it is gone.
-    pub async fn finish(self) {
-        drop(self.jobs);
+    pub async fn finish(mut self) {
+        self.queue.close();
         // The task never panics by design; if it did, its sandbox was dropped and so killed.
-        let _ = self.task.await;
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        self.queue.close();
     }
 }
 
@@ -151,7 +144,7 @@ struct Worker {
 }
 
 impl Worker {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Job>, launched: Option<Launched>) {
+    async fn run(mut self, queue: Arc<Queue>, launched: Option<Launched>) {
         if launched.is_some() {
             self.warm_up(launched).await;
         }
@@ -159,7 +152,7 @@ impl Worker {
             let job = tokio::select! {
                 biased;
                 () = self.cancel.cancelled() => break,
-                job = inbox.recv() => match job {
+                job = queue.next() => match job {
                     Some(job) => job,
                     None => break,
                 },
@@ -169,15 +162,12 @@ impl Worker {
                 }
             };
             self.execute(job).await;
-            if self.live.is_none() && !self.cancel.is_cancelled() && !inbox.is_closed() {
+            if self.live.is_none() && !self.cancel.is_cancelled() && !queue.is_closed() {
                 self.free_page().await;
                 self.warm_up(None).await;
             }
         }
-        inbox.close();
-        while let Ok(job) = inbox.try_recv() {
-            let _ = job.started.send(Err(Error::Cancelled));
-        }
+        queue.refuse_all();
         self.forget().await;
     }
 

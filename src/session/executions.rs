@@ -1,5 +1,6 @@
 //! The executions one can cancel, and the ones that have ended, remembered for a while.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
 
@@ -37,8 +38,15 @@ impl Executions {
         }
     }
 
-    pub(super) fn add(&self, id: ExecutionId, cancel: CancellationToken) {
-        self.lock().known.insert(id, Some(cancel));
+    /// Whether it is a new id; a known one is left as it is.
+    pub(super) fn add(&self, id: ExecutionId, cancel: CancellationToken) -> bool {
+        match self.lock().known.entry(id) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(place) => {
+                place.insert(Some(cancel));
+                true
+            }
+        }
     }
 
     pub(super) fn end(&self, id: ExecutionId) {
@@ -79,12 +87,14 @@ mod tests {
         let executions = Executions::new(1);
         let (first, second) = (ExecutionId::generate(), ExecutionId::generate());
         let cancel = CancellationToken::new();
-        executions.add(first, cancel.clone());
+        assert!(executions.add(first, cancel.clone()));
+        assert!(!executions.add(first, CancellationToken::new()));
         assert_eq!(executions.cancel(first), Cancel::Cancelled);
         assert!(cancel.is_cancelled());
         executions.end(first);
         assert_eq!(executions.cancel(first), Cancel::AlreadyEnded);
-        executions.add(second, CancellationToken::new());
+        assert!(!executions.add(first, CancellationToken::new()));
+        assert!(executions.add(second, CancellationToken::new()));
         executions.end(second);
         assert_eq!(executions.cancel(first), Cancel::Unknown);
         assert_eq!(executions.cancel(second), Cancel::AlreadyEnded);

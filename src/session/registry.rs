@@ -329,13 +329,15 @@ impl Registry {
         options: ExecutionOptions,
     ) -> Result<Execution, Error> {
         shared.wait_ready().await?;
-        let id = ExecutionId::generate();
+        let id = options.id.unwrap_or_else(ExecutionId::generate);
         let language = options.language;
         let cancel = shared.cancel.child_token();
         let kill = cancel.clone().drop_guard();
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
         let (started, has_started) = oneshot::channel();
-        self.inner.executions.add(id, cancel.clone());
+        if !self.inner.executions.add(id, cancel.clone()) {
+            return Err(BadRequest::new("options.execution_id", "was used before").into());
+        }
         shared.execution_added();
         let guard = {
             let (shared, executions) = (Arc::clone(shared), Arc::clone(&self.inner.executions));
@@ -349,7 +351,7 @@ impl Registry {
             options,
             events,
             started,
-            cancel,
+            cancel: cancel.clone(),
             guard,
         };
         if shared.jobs.send(job).await.is_err() {
@@ -363,7 +365,14 @@ impl Registry {
                 kill,
             }),
             Ok(Err(runner::Error::QueueFull { waiting })) => Err(Error::QueueFull { waiting }),
-            Ok(Err(runner::Error::Cancelled)) | Err(_) => Err(shared.ended_error()),
+            Ok(Err(runner::Error::Cancelled)) | Err(_) => {
+                let by_itself = cancel.is_cancelled() && !shared.cancel.is_cancelled();
+                Err(if by_itself {
+                    Error::ExecutionCancelled(id)
+                } else {
+                    shared.ended_error()
+                })
+            }
             Ok(Err(error)) => Err(runner_error(shared, language, error).await),
         }
     }

@@ -36,6 +36,8 @@ class Compiler:
 
     def compile(self, source: str) -> Program:
         """Raises `SyntaxError` and what else `compile` raises, such as `ValueError` on NUL bytes."""
+        # As in a file: a mark of the byte order is no part of the code.
+        source = source.removeprefix("\ufeff")
         self._count += 1
         name = f"<cell {self._count}>"
         self._remember(name, source)
