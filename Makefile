@@ -53,8 +53,8 @@ run: setup ## Start the daemon on 127.0.0.1:7370; arguments in ARGS="--host-loop
 	cargo build --locked --release
 	$(TARGET)/release/pagebox serve $(ARGS)
 
-bench: setup ## Time executions against plain node, the proxy against none; tables in target/bench
-	cargo bench --locked --no-fail-fast --bench execution --bench egress
+bench: setup ## Time executions against plain node, the proxy and confinement against none; tables in target/bench
+	cargo bench --locked --no-fail-fast --bench execution --bench egress --bench sandbox
 
 build: ## Build the release binary
 	cargo build --locked --release

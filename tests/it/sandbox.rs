@@ -2,5 +2,6 @@
 
 mod browser;
 mod harness;
+mod images;
 mod inside;
 mod lifecycle;
