@@ -68,7 +68,7 @@ install_packages() {
 		ca-certificates
 		chromium-headless-shell
 		# fonts: Latin and its neighbours; Chinese, Japanese and Korean; emoji
-		fontconfig-config fonts-dejavu-core fonts-liberation fonts-droid-fallback fonts-noto-color-emoji
+		fontconfig-config fonts-dejavu-core fonts-liberation fonts-wqy-zenhei fonts-noto-color-emoji
 		python3
 		python3-venv
 		# what bash code in a sandbox may expect to find, as sandbox-images/bash.toml names it

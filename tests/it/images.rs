@@ -52,7 +52,7 @@ await page.evaluate(() => console.log('x'));
 await page.waitForTimeout(0);
 for (const bad of [() => page.click('<<'), () => page.goto('nowhere://x'), () => page.setViewportSize(1), () => context.addCookies([{}])])
   await Promise.resolve().then(bad).catch((error) => stacks.push(error.stack));
-const files = new Set(stacks.join('\n').match(/\/[^\s:()'"<>]+(?=:\d+:\d+)/g));
+const files = new Set(stacks.join('\n').match(/(?<=[ (]|file:\/\/)\/[^\s:()]+(?=:\d+:\d+)/g));
 ({ core: [...files].some((file) => file.endsWith('/coreBundle.js')), gone: [...files].filter((file) => !existsSync(file)) })
 "#;
 

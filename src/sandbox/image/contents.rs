@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::Bytes;
 
-use super::loader::{self, Loader};
+use super::loader::{Found, Loader};
 use super::packages::{self, merged};
 use super::recipe::{Bind, Recipe};
 
@@ -316,7 +316,8 @@ impl Work<'_> {
     }
 
     /// A library, where the loader inside will find it: there is no cache there.
-    fn library(&mut self, found: &Path, name: &str, why: &str) -> Result<PathBuf, String> {
+    fn library(&mut self, found: &Found, name: &str, why: &str) -> Result<PathBuf, String> {
+        let (found, needs_cache) = (&*found.path, found.needs_cache);
         let failed = |error| format!("{}: {error}", found.display());
         let real = found.canonicalize().map_err(failed)?;
         let in_mount = self.entries.values().any(|entry| {
@@ -325,13 +326,12 @@ impl Work<'_> {
         if in_mount {
             return Ok(real);
         }
-        let directory = found.parent().unwrap_or(Path::new("/"));
-        let at = if loader::is_default(directory) || name.contains('/') {
-            merged(found)
-        } else {
+        let at = if needs_cache {
             let libc = self.loader.find("libc.so.6", &[])?;
             let libc = libc.ok_or("this host has no libc.so.6")?;
-            merged(&libc.with_file_name(name))
+            merged(&libc.path.with_file_name(name))
+        } else {
+            merged(found)
         };
         self.file(&real, &at, true, why)?;
         Ok(real)

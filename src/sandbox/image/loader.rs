@@ -57,30 +57,41 @@ impl Loader {
     }
 
     /// The library `name` as a file that has `paths` would get it.
-    pub(super) fn find(
-        &mut self,
-        name: &str,
-        paths: &[PathBuf],
-    ) -> Result<Option<PathBuf>, String> {
-        let candidates: Vec<PathBuf> = if name.contains('/') {
-            vec![PathBuf::from(name)]
+    pub(super) fn find(&mut self, name: &str, paths: &[PathBuf]) -> Result<Option<Found>, String> {
+        let plain = |path: PathBuf| Found {
+            path,
+            needs_cache: false,
+        };
+        let candidates: Vec<Found> = if name.contains('/') {
+            vec![plain(PathBuf::from(name))]
         } else {
-            let own = paths.iter().map(|directory| directory.join(name));
+            let own = paths.iter().map(|directory| plain(directory.join(name)));
             let cached = self.cache.get(name).cloned().unwrap_or_default();
-            let default = DIRECTORIES.map(|directory| Path::new(directory).join(name));
+            let cached = cached.into_iter().map(|path| Found {
+                needs_cache: !path.parent().is_some_and(is_default),
+                path,
+            });
+            let default = DIRECTORIES.map(|directory| plain(Path::new(directory).join(name)));
             own.chain(cached).chain(default).collect()
         };
-        for path in candidates {
-            if path.is_file() && self.elf(&path)?.is_some() {
-                return Ok(Some(path));
+        for found in candidates {
+            if found.path.is_file() && self.elf(&found.path)?.is_some() {
+                return Ok(Some(found));
             }
         }
         Ok(None)
     }
 }
 
-/// Whether a loader without a cache looks there.
-pub(super) fn is_default(directory: &Path) -> bool {
+/// A library of the host.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) path: PathBuf,
+    /// Whether a loader without a cache would not find it where it is.
+    pub(super) needs_cache: bool,
+}
+
+fn is_default(directory: &Path) -> bool {
     DIRECTORIES
         .iter()
         .any(|known| Path::new(known) == directory)
@@ -130,12 +141,12 @@ mod tests {
     #[test]
     fn libc_is_found_wherever_it_is() {
         let mut loader = Loader::new();
-        let path = loader.find("libc.so.6", &[]).unwrap().unwrap();
+        let path = loader.find("libc.so.6", &[]).unwrap().unwrap().path;
         assert!(loader.elf(&path).unwrap().is_some());
         assert_eq!(loader.find("libnothing-of-the-kind.so", &[]), Ok(None));
         // The directories alone are enough for it.
         let mut bare = Loader::default();
-        let same = bare.find("libc.so.6", &[]).unwrap().unwrap();
+        let same = bare.find("libc.so.6", &[]).unwrap().unwrap().path;
         assert_eq!(same.canonicalize().unwrap(), path.canonicalize().unwrap());
     }
 
@@ -145,11 +156,28 @@ mod tests {
         let mut loader = Loader::new();
         let paths = [root.path().to_owned()];
         fs::write(root.path().join("libc.so.6"), "GROUP ( /lib/libc.so )").unwrap();
-        let path = loader.find("libc.so.6", &paths).unwrap().unwrap();
+        let path = loader.find("libc.so.6", &paths).unwrap().unwrap().path;
         assert!(!path.starts_with(root.path()));
         fs::copy(path, root.path().join("libm.so.6")).unwrap();
-        let path = loader.find("libm.so.6", &paths).unwrap().unwrap();
-        assert!(path.starts_with(root.path()));
+        let found = loader.find("libm.so.6", &paths).unwrap().unwrap();
+        assert!(found.path.starts_with(root.path()) && !found.needs_cache);
+    }
+
+    #[test]
+    fn what_only_the_cache_knows_is_marked() {
+        let root = tempfile::tempdir().unwrap();
+        let libc = Loader::new().find("libc.so.6", &[]).unwrap().unwrap();
+        let path = root.path().join("libown.so");
+        fs::copy(libc.path, &path).unwrap();
+        let mut loader = Loader::default();
+        loader
+            .cache
+            .insert("libown.so".to_owned(), vec![path.clone()]);
+        let expected = Found {
+            path,
+            needs_cache: true,
+        };
+        assert_eq!(loader.find("libown.so", &[]), Ok(Some(expected)));
     }
 
     #[test]
