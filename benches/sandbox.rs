@@ -24,7 +24,7 @@ use pagebox::sandbox::{
 };
 use serde_json::{Value, json};
 
-const ROUNDS: usize = 100;
+const ROUNDS: usize = 50;
 const WARM_ROUNDS: usize = 300;
 const PARALLEL: usize = 4;
 /// It is in every image, prints a line and ends.

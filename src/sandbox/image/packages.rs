@@ -76,10 +76,14 @@ fn files_in(lists: &Path, package: &str) -> Result<Vec<PathBuf>, String> {
     .ok_or_else(|| {
         format!("package {package} is not installed: run sandbox-images/setup.sh, or take it out")
     })?;
-    Ok(text.lines().map(PathBuf::from).filter(taken).collect())
+    Ok(text
+        .lines()
+        .map(PathBuf::from)
+        .filter(|path| taken(path))
+        .collect())
 }
 
-fn taken(path: &PathBuf) -> bool {
+fn taken(path: &Path) -> bool {
     let path = merged(path);
     TAKEN.iter().any(|directory| path.starts_with(directory))
         && !LEFT_OUT.iter().any(|directory| path.starts_with(directory))
