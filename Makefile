@@ -73,8 +73,8 @@ fuzz: ## Fuzz each parser for FUZZ_SECONDS (60); FUZZ_TARGETS="cdp_pipe" for som
 			-max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=30 -print_final_stats=1; \
 	done
 
-bench: setup ## Time executions against plain node, the proxy against none; tables in target/bench
-	cargo bench --locked --no-fail-fast --bench execution --bench egress
+bench: setup ## Time executions against plain node, the proxy and confinement against none; tables in target/bench
+	cargo bench --locked --no-fail-fast --bench execution --bench egress --bench sandbox
 
 build: ## Build the release binary
 	cargo build --locked --release

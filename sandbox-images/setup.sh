@@ -67,12 +67,14 @@ install_packages() {
 	local wanted=(
 		ca-certificates
 		chromium-headless-shell
-		fonts-dejavu-core
-		fonts-liberation
+		# fonts: Latin and its neighbours; Chinese, Japanese and Korean; emoji
+		fontconfig-config fonts-dejavu-core fonts-liberation fonts-wqy-zenhei fonts-noto-color-emoji
 		python3
 		python3-venv
-		# what bash code in a sandbox may expect to find
-		bash coreutils curl findutils gawk git grep jq sed wget
+		# what bash code in a sandbox may expect to find, as sandbox-images/bash.toml names it
+		bash bc bsdextrautils bzip2 coreutils curl dash debianutils diffutils file findutils gawk git grep
+		gzip hostname jq less libc-bin ncurses-base ncurses-bin openssl patch perl-base procps sed tar unzip
+		util-linux wget xz-utils zip
 	)
 	if $dev; then
 		# iproute2: tests build networks of their own

@@ -7,6 +7,7 @@ mod completions;
 mod config;
 mod doctor;
 mod exec;
+mod image;
 mod network;
 mod output;
 mod serve;
@@ -46,6 +47,7 @@ enum Command {
     Exec(Box<exec::Args>),
     Session(session::Args),
     Doctor(doctor::Args),
+    Image(image::Args),
     Config(config::Args),
     Completions(completions::Args),
 }
@@ -58,6 +60,7 @@ pub fn run() -> ExitCode {
         Command::Exec(args) => exec::run(*args),
         Command::Session(args) => session::run(args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Image(args) => image::run(args),
         Command::Config(args) => config::run(args),
         Command::Completions(args) => completions::run(&args, &mut Args::command()),
     };
@@ -200,6 +203,8 @@ mod tests {
             "pagebox session watch 0190aaaa-0000-7000-8000-000000000000 --json",
             "pagebox session stop 0190aaaa-0000-7000-8000-000000000000",
             "pagebox doctor --json",
+            "pagebox image list --json",
+            "pagebox image show bash --json",
             "pagebox config",
             "pagebox completions bash",
         ] {
@@ -230,6 +235,8 @@ mod tests {
             "pagebox session create --viewport big",
             "pagebox session list --state gone",
             "pagebox session stop",
+            "pagebox image",
+            "pagebox image show",
         ] {
             let error = parse(line).map(|_| line).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");
@@ -258,6 +265,7 @@ mod tests {
             "exec",
             "session",
             "doctor",
+            "image",
             "config",
             "completions",
         ] {

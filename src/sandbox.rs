@@ -38,7 +38,7 @@ mod wire;
 
 pub use client::{ControlEnd, Sandbox, Sandboxes, Scratch, Space};
 pub use error::{Error, StepError};
-pub use image::Image;
+pub use image::{Image, Listing, Seen, SeenKind};
 pub use open_files::raise_open_files;
 pub use process::{SpawnerProcess, drop_privileges, start_spawner};
 pub use spawner::{is_spawner, spawner_main};

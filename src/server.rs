@@ -31,12 +31,11 @@ const OWN_FILES: usize = 256;
 /// Open files of a session beside its requests: pipes of its sandboxes, CDP clients, listeners.
 const SESSION_FILES: usize = 96;
 
-/// Starts the spawner and drops privilege. The main thread must call it, before tokio runs: the
-/// kernel ends the spawner with the thread that started it.
+/// Reads the sandbox images, and this host for what is in them.
 ///
 /// # Errors
-/// When an image cannot be read, or this host cannot isolate what the configuration asks for.
-pub fn start_spawner(config: &Config) -> anyhow::Result<SpawnerProcess> {
+/// A directory that is not found, or an image that cannot be put together here.
+pub fn read_images(config: &Config) -> anyhow::Result<Vec<Image>> {
     let runners = config.runners_dir()?;
     let images_dir = config.images_dir()?;
     let node = NodeFiles::find();
@@ -45,8 +44,17 @@ pub fn start_spawner(config: &Config) -> anyhow::Result<SpawnerProcess> {
         ("node", &*node.program),
         ("npm", &*node.npm),
     ];
-    let images = Image::load_all(&images_dir, &vars)
-        .with_context(|| format!("cannot read the sandbox images in {}", images_dir.display()))?;
+    Image::load_all(&images_dir, &vars)
+        .with_context(|| format!("cannot read the sandbox images in {}", images_dir.display()))
+}
+
+/// Starts the spawner and drops privilege. The main thread must call it, before tokio runs: the
+/// kernel ends the spawner with the thread that started it.
+///
+/// # Errors
+/// When an image cannot be read, or this host cannot isolate what the configuration asks for.
+pub fn start_spawner(config: &Config) -> anyhow::Result<SpawnerProcess> {
+    let images = read_images(config)?;
     let spawner = sandbox::start_spawner(&SpawnerConfig {
         executable: None,
         images,

@@ -7,13 +7,15 @@
  */
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import Module, { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { constants, Script } from 'node:vm';
 
 /** Where the caches are: inside what `npm ci` replaces, so never older than what they are of. */
 const home = fileURLToPath(new URL('./node_modules/playwright-core/lib', import.meta.url));
 const bundles = ['coreBundle.js', 'utilsBundle.js'];
+/** The same directory as code in a sandbox sees it. */
+const inside = '/opt/pagebox/runners/node/node_modules/playwright-core/lib';
 
 /** @type {any} */
 const { prototype } = Module;
@@ -72,7 +74,8 @@ async function makeCaches() {
   const made = [];
   const { chromium } = loadWith((filename, content) => {
     if (!cacheOf(filename)) return undefined;
-    const one = script(filename, content);
+    // The name stays in the cache, and is what a stack shows.
+    const one = script(join(inside, basename(filename)), content);
     made.push({ one, filename, content });
     return one;
   });

@@ -4,7 +4,8 @@
 //! ```text
 //! stage (tmpfs)        the spawner's root once it has left the host's
 //!   proc               the host's /proc, for uid maps and limits
-//!   images/NAME        one read-only root per image: tmpfs + binds
+//!   images             tmpfs with the files that are copied, once for all images
+//!   images/NAME        one read-only root per image: a directory of that, and binds on it
 //!   spaces/N           one scratch tmpfs per session
 //! ```
 //!
@@ -12,11 +13,13 @@
 //! writable on it, and pivots there; the kernel has locked the flags of what it copied, so that
 //! read-only stays read-only even for root of the sandbox's user namespace.
 
+mod images;
+
 use std::ffi::{CStr, CString};
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -37,36 +40,9 @@ const NOSUID: u64 = libc::MOUNT_ATTR_NOSUID;
 const NODEV: u64 = libc::MOUNT_ATTR_NODEV;
 const NOEXEC: u64 = libc::MOUNT_ATTR_NOEXEC;
 
-/// Memory for the directories, links and small files of the stage and of an image's root.
+/// Memory for the directories of the stage.
 const ROOT_SIZE: Bytes = Bytes::mib(1);
 const ROOT_INODES: u64 = 4096;
-
-/// Files of our own in every image.
-const FILES: [(&str, &str); 4] = [
-    (
-        "etc/passwd",
-        "root:x:0:0::/nonexistent:/usr/sbin/nologin\n\
-         pagebox:x:1000:1000::/workspace:/bin/bash\n\
-         nobody:x:65534:65534::/nonexistent:/usr/sbin/nologin\n",
-    ),
-    (
-        "etc/group",
-        "root:x:0:\npagebox:x:1000:\nnogroup:x:65534:\n",
-    ),
-    ("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
-    (
-        "etc/nsswitch.conf",
-        "passwd: files\ngroup: files\nhosts: files dns\n",
-    ),
-];
-
-/// Links every program expects below /dev; they lead nowhere without /proc.
-const DEV_LINKS: [(&str, &str); 4] = [
-    ("dev/fd", "/proc/self/fd"),
-    ("dev/stdin", "/proc/self/fd/0"),
-    ("dev/stdout", "/proc/self/fd/1"),
-    ("dev/stderr", "/proc/self/fd/2"),
-];
 
 fn c_path(path: impl AsRef<Path>) -> Result<CString, StepError> {
     let path = path.as_ref();
@@ -86,7 +62,9 @@ fn tmpfs(size: Bytes, inodes: u64, mode: &str, attributes: u64) -> Result<OwnedF
 
 /// Leaves the host's mounts for the stage, with every image built on it. The spawner has a mount
 /// namespace of its own.
-pub(super) fn enter_stage<'a>(images: impl Iterator<Item = &'a Image>) -> Result<(), StepError> {
+pub(super) fn enter_stage<'a>(
+    images: impl Iterator<Item = &'a Image> + Clone,
+) -> Result<(), StepError> {
     let at = |step: &'static str| move |errno| StepError::new(step, errno, "");
     make_private()?;
     let proc = sys::open_tree(AT_FDCWD, c"/proc").map_err(at("stage-proc"))?;
@@ -94,77 +72,12 @@ pub(super) fn enter_stage<'a>(images: impl Iterator<Item = &'a Image>) -> Result
     // Mounted over "/", but seen only by who enters through this fd: host paths still work.
     sys::move_mount(stage.as_fd(), AT_FDCWD, c"/").map_err(at("stage-mount"))?;
     let root = PathBuf::from(format!("/proc/self/fd/{}", stage.as_raw_fd()));
-    for dir in ["proc", "images", "spaces"] {
+    for dir in ["proc", "spaces"] {
         make_dirs(&root, Path::new(dir))?;
     }
     sys::move_mount(proc.as_fd(), stage.as_fd(), c"proc").map_err(at("stage-proc"))?;
-    for image in images {
-        build_image(&root, image)?;
-    }
+    images::build(&root, images)?;
     pivot(stage.as_fd())
-}
-
-/// Builds one image's root at `images/NAME` of the stage.
-fn build_image(stage: &Path, image: &Image) -> Result<(), StepError> {
-    let root = tmpfs(ROOT_SIZE, ROOT_INODES, "0755", NOSUID | NODEV | NOEXEC)?;
-    let place = Path::new("images").join(&image.name);
-    make_dirs(stage, &place)?;
-    let on_stage = open_dir(stage)?;
-    let place = c_path(place)?;
-    sys::move_mount(root.as_fd(), on_stage.as_fd(), &place)
-        .map_err(|errno| StepError::new("image-root", errno, image.name.clone()))?;
-    let base = PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd()));
-    let recipe = &image.recipe;
-    fill(&base, recipe)?;
-    for bind in &recipe.binds {
-        let hide = if bind.exec { 0 } else { NOEXEC };
-        match attach_bind(&root, &base, &bind.from, bind.target(), NODEV | hide) {
-            Err(error) if bind.optional && error.errno == Errno::ENOENT as i32 => {}
-            Err(mut error) => {
-                error.detail = format!("image {}: {}", image.name, error.detail);
-                return Err(error);
-            }
-            Ok(()) => {}
-        }
-    }
-    for device in &recipe.devices {
-        let path = Path::new("/dev").join(device);
-        attach_bind(&root, &base, &path, &path, NOEXEC)?;
-    }
-    sys::mount_setattr(root.as_fd(), RDONLY | NOSUID)
-        .map_err(|errno| StepError::new("image-read-only", errno, image.name.clone()))
-}
-
-/// Our own files and links, and the directories that mounts will cover.
-fn fill(base: &Path, recipe: &Recipe) -> Result<(), StepError> {
-    let covered = recipe
-        .tmpfs
-        .iter()
-        .map(|tmpfs| &*tmpfs.at)
-        .chain(recipe.scratch.iter().map(|mount| &*mount.at));
-    for dir in ["/dev", "/etc", "/proc"]
-        .map(Path::new)
-        .into_iter()
-        .chain(covered)
-    {
-        make_dirs(base, dir)?;
-    }
-    for (path, text) in FILES {
-        fs::write(base.join(path), text)
-            .map_err(|error| StepError::io("image-file", &error, path))?;
-    }
-    let own = recipe.symlinks.iter().map(|link| (&*link.at, &*link.to));
-    let dev = DEV_LINKS
-        .iter()
-        .map(|(at, to)| (Path::new(*at), Path::new(*to)));
-    for (at, to) in dev.chain(own) {
-        if let Some(parent) = at.parent() {
-            make_dirs(base, parent)?;
-        }
-        symlink(to, below(base, at))
-            .map_err(|error| StepError::io("image-link", &error, at.display().to_string()))?;
-    }
-    Ok(())
 }
 
 /// `path`, which may be absolute, below `base`.
@@ -187,33 +100,6 @@ fn open_dir(path: &Path) -> Result<OwnedFd, StepError> {
         Mode::empty(),
     )
     .map_err(|errno| StepError::new("open-directory", errno, path.display().to_string()))
-}
-
-/// Binds a host file or directory, with all below it, into an image under construction.
-fn attach_bind(
-    root: &OwnedFd,
-    base: &Path,
-    from: &Path,
-    to: &Path,
-    attributes: u64,
-) -> Result<(), StepError> {
-    let detail = || format!("{} at {}", from.display(), to.display());
-    let failed = |errno| StepError::new("image-bind", errno, detail());
-    let source =
-        fs::metadata(from).map_err(|error| StepError::io("image-bind", &error, detail()))?;
-    let target = below(base, to);
-    if source.is_dir() {
-        make_dirs(base, to)?;
-    } else if fs::symlink_metadata(&target).is_err() {
-        if let Some(parent) = to.parent() {
-            make_dirs(base, parent)?;
-        }
-        fs::write(&target, "").map_err(|error| StepError::io("image-bind", &error, detail()))?;
-    }
-    let tree = sys::open_tree(AT_FDCWD, &c_path(from)?).map_err(failed)?;
-    sys::mount_setattr(tree.as_fd(), RDONLY | NOSUID | attributes).map_err(failed)?;
-    let relative = c_path(to.strip_prefix("/").unwrap_or(to))?;
-    sys::move_mount(tree.as_fd(), root.as_fd(), &relative).map_err(failed)
 }
 
 /// Makes a session's scratch at `spaces/NAME` of the stage, its parts owned by `uid`.

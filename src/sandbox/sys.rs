@@ -140,6 +140,15 @@ pub(super) fn move_mount(mount: BorrowedFd<'_>, dir: BorrowedFd<'_>, path: &CStr
 
 /// Sets `MOUNT_ATTR_*` on a mount and all below it.
 pub(super) fn mount_setattr(mount: BorrowedFd<'_>, set: u64) -> Result<()> {
+    set_attributes(mount, set, libc::AT_RECURSIVE)
+}
+
+/// The same for this mount only.
+pub(super) fn mount_setattr_one(mount: BorrowedFd<'_>, set: u64) -> Result<()> {
+    set_attributes(mount, set, 0)
+}
+
+fn set_attributes(mount: BorrowedFd<'_>, set: u64, flags: i32) -> Result<()> {
     let attr = libc::mount_attr {
         attr_set: set,
         attr_clr: 0,
@@ -152,7 +161,7 @@ pub(super) fn mount_setattr(mount: BorrowedFd<'_>, set: u64) -> Result<()> {
             libc::SYS_mount_setattr,
             mount.as_raw_fd(),
             c"".as_ptr(),
-            libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
+            libc::AT_EMPTY_PATH | flags,
             ptr::from_ref(&attr),
             size_of::<libc::mount_attr>(),
         )

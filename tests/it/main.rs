@@ -29,6 +29,7 @@ mod docs;
 mod egress;
 mod ends;
 mod errors;
+mod images;
 mod layers;
 mod lifecycle;
 mod logs;

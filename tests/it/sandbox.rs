@@ -5,6 +5,7 @@ mod browser;
 mod elf;
 mod harness;
 mod hostile_browser;
+mod images;
 mod inside;
 mod lifecycle;
 mod oom;

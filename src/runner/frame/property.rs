@@ -42,7 +42,7 @@ fn expected(sent: &[u8], longest: usize) -> Vec<String> {
     let unfinished = lines.pop().unwrap_or_default();
     let mut expected = Vec::new();
     for line in lines {
-        let frame = (line.len() <= longest).then(|| serde_json::from_slice::<FromRunner>(line));
+        let frame = (line.len() <= longest).then(|| FromRunner::parse(line));
         match frame {
             Some(Ok(frame)) => expected.push(format!("{frame:?}")),
             _ => {

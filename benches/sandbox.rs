@@ -1,0 +1,430 @@
+//! Times what confinement costs: `cargo bench --bench sandbox`.
+//!
+//! First a sandbox itself, for each image: from the request until a small program has been executed
+//! in it, until that has ended and been reaped, and four at once. Then the same runner conversation
+//! in a sandbox and without one, interleaved: what a warm execution pays for being confined. Prints a
+//! table and writes `target/bench/sandbox.md` and `.json`.
+//!
+//! `BENCH_IMAGES=DIRECTORY` (other image files beside their seccomp profiles) takes part in every
+//! round.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use pagebox::config::NodeFiles;
+use pagebox::limits::Bytes;
+use pagebox::sandbox::{
+    Control, ControlEnd, GroupLimits, Image, Network, Sandbox, SandboxLimits, SandboxSpec,
+    Sandboxes, Space, SpaceSpec, SpawnerConfig, SpawnerProcess, Weakening, start_spawner,
+};
+use serde_json::{Value, json};
+
+const ROUNDS: usize = 50;
+const WARM_ROUNDS: usize = 300;
+const PARALLEL: usize = 4;
+/// It is in every image, prints a line and ends.
+const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
+const IMAGES: [&str; 4] = ["node", "python", "bash", "browser"];
+/// A build of one runner sandbox must stay below this, in milliseconds, at the median.
+const WANTED: f64 = 5.0;
+
+/// A language's runner, by its arguments inside and outside of a sandbox, and what it runs.
+struct Runner {
+    image: &'static str,
+    inside: &'static [&'static str],
+    program: &'static str,
+    /// Code that only computes, and code that reads, writes and starts threads or processes.
+    codes: [&'static str; 2],
+}
+
+const RUNNERS: [Runner; 3] = [
+    Runner {
+        image: "node",
+        inside: &[
+            "/usr/local/bin/node",
+            "--no-warnings",
+            "/opt/pagebox/runners/node/runner.mjs",
+        ],
+        program: "node",
+        codes: [
+            "1 + 1",
+            "const f = await import('node:fs/promises'); await f.writeFile('x', 'y'.repeat(65536)); (await f.readFile('x')).length",
+        ],
+    },
+    Runner {
+        image: "python",
+        inside: &[
+            "/usr/bin/python3",
+            "-I",
+            "-B",
+            "-u",
+            "-X",
+            "utf8",
+            "/opt/pagebox/runners/python/runner.py",
+        ],
+        program: "/usr/bin/python3",
+        codes: [
+            "1 + 1",
+            "open('x', 'w').write('y' * 65536)\nlen(open('x').read())",
+        ],
+    },
+    Runner {
+        image: "bash",
+        inside: &["/bin/bash", "/opt/pagebox/runners/bash/runner.sh"],
+        program: "/bin/bash",
+        codes: [":", "head -c 65536 /dev/zero > x; wc -c x | cat > y"],
+    },
+];
+
+fn main() -> anyhow::Result<()> {
+    // `cargo test --benches` starts this too, without the flag.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        println!("sandbox: measured by `cargo bench` only");
+        return Ok(());
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut spawners = vec![("", spawner(&root.join("sandbox-images"))?)];
+    if let Some(other) = std::env::var_os("BENCH_IMAGES") {
+        spawners.push(("other: ", spawner(Path::new(&other))?));
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(measure(spawners))
+}
+
+/// Must run before tokio: the spawner dies with the thread that starts it.
+fn spawner(images: &Path) -> anyhow::Result<SpawnerProcess> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let node = NodeFiles::find();
+    let vars = [
+        ("runners", &*root.join("runners")),
+        ("node", &*node.program),
+        ("npm", &*node.npm),
+    ];
+    Ok(start_spawner(&SpawnerConfig {
+        executable: Some(PathBuf::from(env!("CARGO_BIN_EXE_pagebox"))),
+        images: Image::load_all(images, &vars)?,
+        allow_degraded: vec![Weakening::SharedUid, Weakening::NoCgroup],
+        uid_base: 200_000_000,
+        uid_count: 100,
+    })?)
+}
+
+async fn measure(spawners: Vec<(&str, SpawnerProcess)>) -> anyhow::Result<()> {
+    let mut grounds = Vec::new();
+    for (who, spawner) in spawners {
+        let sandboxes = Sandboxes::connect(spawner)?;
+        let space = sandboxes.create_space(space_spec()).await?;
+        grounds.push((who, sandboxes, space));
+    }
+    let mut samples = Samples::default();
+    for round in 0..=ROUNDS {
+        // The first fills caches.
+        let mut thrown_away = Samples::default();
+        let samples = if round == 0 {
+            &mut thrown_away
+        } else {
+            &mut samples
+        };
+        for image in IMAGES {
+            for (who, _, space) in &grounds {
+                build(space, who, image, samples).await?;
+            }
+        }
+    }
+    let (_, sandboxes, space) = grounds.remove(0);
+    for runner in &RUNNERS {
+        conversations(&space, runner, &mut samples).await?;
+    }
+    space.close().await?;
+    sandboxes.shutdown().await;
+    report(&samples)
+}
+
+fn space_spec() -> SpaceSpec {
+    SpaceSpec {
+        scratch: Bytes::mib(64),
+        scratch_inodes: 1000,
+        limits: GroupLimits {
+            memory: Bytes::gib(2),
+            processes: 1024,
+            cpu_percent: 400,
+        },
+        runner_ports: vec![9222, 3128],
+        browser_ports: vec![3128],
+    }
+}
+
+fn spec(image: &str, argv: &[&str], control: Control) -> SandboxSpec {
+    SandboxSpec {
+        image: image.to_owned(),
+        argv: argv.iter().map(|&part| part.to_owned()).collect(),
+        env: environment("/workspace"),
+        cwd: if image == "browser" {
+            "/browser"
+        } else {
+            "/workspace"
+        }
+        .into(),
+        network: Network::Runner,
+        control,
+        limits: SandboxLimits {
+            group: GroupLimits {
+                memory: Bytes::mib(512),
+                processes: 128,
+                cpu_percent: 400,
+            },
+            open_files: 1024,
+            file_size: Bytes::mib(64),
+        },
+    }
+}
+
+fn environment(home: &str) -> Vec<(String, String)> {
+    [
+        ("PATH", "/usr/local/bin:/usr/bin:/bin"),
+        ("HOME", home),
+        ("LANG", "C.UTF-8"),
+        ("TMPDIR", "/tmp"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
+}
+
+async fn build(space: &Space, who: &str, image: &str, samples: &mut Samples) -> anyhow::Result<()> {
+    let start = || space.spawn(spec(image, &[LOADER, "--version"], Control::None));
+    let begun = Instant::now();
+    let sandbox = start().await?;
+    samples.add(
+        format!("{who}{image}: built, program executed"),
+        begun.elapsed(),
+    );
+    sandbox.wait().await;
+    samples.add(
+        format!("{who}{image}: the same, until it is gone"),
+        begun.elapsed(),
+    );
+    let begun = Instant::now();
+    let all = futures_util::future::join_all((0..PARALLEL).map(|_| start())).await;
+    samples.add(
+        format!("{who}{image}: {PARALLEL} built at once"),
+        begun.elapsed(),
+    );
+    for sandbox in all {
+        sandbox?.wait().await;
+    }
+    if image == "bash" {
+        let spec = spec(
+            image,
+            &["/bin/bash", "-c", "read line <&3"],
+            Control::Frames,
+        );
+        let sandbox = space.spawn(spec).await?;
+        let begun = Instant::now();
+        sandbox.kill();
+        sandbox.wait().await;
+        samples.add(
+            format!("{who}{image}: killed, until it is gone"),
+            begun.elapsed(),
+        );
+    }
+    Ok(())
+}
+
+/// A runner's control channel, used like the daemon uses it, but blocking.
+struct Frames {
+    read: BufReader<UnixStream>,
+    write: UnixStream,
+    count: u32,
+}
+
+impl Frames {
+    fn new(socket: UnixStream) -> anyhow::Result<Self> {
+        socket.set_nonblocking(false)?;
+        let mut frames = Self {
+            read: BufReader::new(socket.try_clone()?),
+            write: socket,
+            count: 0,
+        };
+        frames.send(&json!({ "type": "init", "cdp_url": null }))?;
+        ensure!(
+            frames.receive()?["type"] == "ready",
+            "the runner is not ready"
+        );
+        Ok(frames)
+    }
+
+    fn send(&mut self, frame: &Value) -> anyhow::Result<()> {
+        let mut line = serde_json::to_vec(frame)?;
+        line.push(b'\n');
+        Ok(self.write.write_all(&line)?)
+    }
+
+    fn receive(&mut self) -> anyhow::Result<Value> {
+        let mut line = String::new();
+        self.read.read_line(&mut line)?;
+        Ok(serde_json::from_str(&line)?)
+    }
+
+    fn execute(&mut self, code: &str) -> anyhow::Result<Duration> {
+        self.count += 1;
+        let id = self.count.to_string();
+        // Runners take the fields in this order.
+        let (id_text, code) = (serde_json::to_string(&id)?, serde_json::to_string(code)?);
+        let line = format!(
+            r#"{{"type":"execute","id":{id_text},"page":null,"result_limit_bytes":65536,"environment":{{}},"code":{code}}}"#
+        );
+        let begun = Instant::now();
+        self.write.write_all(line.as_bytes())?;
+        self.write.write_all(b"\n")?;
+        let finished = self.receive()?;
+        let took = begun.elapsed();
+        ensure!(
+            finished["id"] == id && finished["exit_code"] == 0,
+            "{finished}"
+        );
+        Ok(took)
+    }
+}
+
+/// A runner started like the conformance tests start it: no sandbox, no limit.
+struct Unconfined {
+    child: Child,
+    frames: Frames,
+    _directory: tempfile::TempDir,
+}
+
+impl Unconfined {
+    fn start(runner: &Runner) -> anyhow::Result<Self> {
+        let directory = tempfile::tempdir_in("/dev/shm")?;
+        let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("runners");
+        let home = home.to_string_lossy();
+        let arguments = runner.inside[1..].iter();
+        let arguments = arguments.map(|part| part.replace("/opt/pagebox/runners", &home));
+        let (ours, theirs) = UnixStream::pair()?;
+        // The shell moves the socket from 0 to 3, so nothing has to happen between fork and exec.
+        let child = Command::new("/bin/sh")
+            .args(["-c", r#"exec "$@" 3<&0 0</dev/null"#, "sh", runner.program])
+            .args(arguments)
+            .current_dir(directory.path())
+            .env_clear()
+            .envs(environment(&directory.path().to_string_lossy()))
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .spawn()
+            .context("cannot start a runner")?;
+        Ok(Self {
+            child,
+            frames: Frames::new(ours)?,
+            _directory: directory,
+        })
+    }
+}
+
+impl Drop for Unconfined {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+async fn confined(space: &Space, runner: &Runner) -> anyhow::Result<(Sandbox, Frames)> {
+    let spec = spec(runner.image, runner.inside, Control::Frames);
+    let mut sandbox = space.spawn(spec).await?;
+    let control = std::mem::replace(&mut sandbox.control, ControlEnd::None);
+    let ControlEnd::Frames(socket) = control else {
+        anyhow::bail!("no frames");
+    };
+    let frames = Frames::new(socket);
+    Ok((sandbox, frames.context("a confined runner did not start")?))
+}
+
+async fn conversations(
+    space: &Space,
+    runner: &Runner,
+    samples: &mut Samples,
+) -> anyhow::Result<()> {
+    let (sandbox, mut inside) = confined(space, runner).await?;
+    let mut outside = Unconfined::start(runner)?;
+    for (code, what) in runner.codes.iter().zip(["computes", "uses files"]) {
+        for round in 0..WARM_ROUNDS + 20 {
+            let (with, without) = (inside.execute(code)?, outside.frames.execute(code)?);
+            // Compilers and caches warm up first.
+            if round >= 20 {
+                samples.add(format!("{} {what}: unconfined", runner.image), without);
+                samples.add(format!("{} {what}: confined", runner.image), with);
+            }
+        }
+    }
+    sandbox.kill();
+    sandbox.wait().await;
+    Ok(())
+}
+
+/// Times by name, in the order they first came.
+#[derive(Debug, Default)]
+struct Samples(Vec<(String, Vec<Duration>)>);
+
+impl Samples {
+    fn add(&mut self, name: String, took: Duration) {
+        match self.0.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, times)) => times.push(took),
+            None => self.0.push((name, vec![took])),
+        }
+    }
+
+    /// The value below which `percent` of the samples lie, in milliseconds.
+    fn percentile(&self, name: &str, percent: usize) -> f64 {
+        let Some((_, times)) = self.0.iter().find(|(known, _)| known == name) else {
+            return f64::NAN;
+        };
+        let mut times = times.clone();
+        times.sort_unstable();
+        times[(times.len() - 1) * percent / 100].as_secs_f64() * 1000.0
+    }
+}
+
+fn report(samples: &Samples) -> anyhow::Result<()> {
+    let mut table = String::from(
+        "| what | samples | p50 ms | p95 ms | share of confinement |\n|---|---|---|---|---|\n",
+    );
+    let mut rows = Vec::new();
+    for (name, times) in &samples.0 {
+        let (median, p95) = (samples.percentile(name, 50), samples.percentile(name, 95));
+        let free = name
+            .strip_suffix(": confined")
+            .map(|who| samples.percentile(&format!("{who}: unconfined"), 50));
+        let share = free.map(|free| 100.0 * (median - free) / median);
+        let shown = share
+            .map(|share| format!("{share:.1} %"))
+            .unwrap_or_default();
+        table += &format!(
+            "| {name} | {} | {median:.2} | {p95:.2} | {shown} |\n",
+            times.len()
+        );
+        rows.push(json!({
+            "name": name, "samples": times.len(), "p50_ms": median, "p95_ms": p95,
+            "confinement_percent": share,
+        }));
+    }
+    println!("{table}");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench");
+    std::fs::create_dir_all(&directory)?;
+    std::fs::write(directory.join("sandbox.md"), table)?;
+    let text = serde_json::to_string_pretty(&json!({ "rounds": ROUNDS, "rows": rows }))?;
+    std::fs::write(directory.join("sandbox.json"), text + "\n")?;
+    for image in IMAGES {
+        let median = samples.percentile(&format!("{image}: built, program executed"), 50);
+        ensure!(
+            median < WANTED,
+            "a build of image {image} takes {median:.2} ms, not under {WANTED}"
+        );
+    }
+    Ok(())
+}
