@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tracing::Instrument as _;
 
 use bytes::Bytes;
@@ -75,9 +75,16 @@ pub(crate) struct Board {
     running: HashMap<String, usize>,
     /// Tokens whose clients are to be disconnected.
     pub(crate) forgotten: Vec<String>,
+    /// Tokens whose execution has ended, and when.
+    pub(crate) ended: Vec<(String, Instant)>,
 }
 
 impl Board {
+    /// Whether any execution runs.
+    pub(crate) fn is_running(&self) -> bool {
+        !self.running.is_empty()
+    }
+
     /// Whether dialogs may be shown to such a client now.
     pub(crate) fn sees_dialogs(&self, kind: &ClientKind) -> bool {
         match kind {
@@ -286,15 +293,19 @@ impl Hub {
         self.0.touched.notify_one();
     }
 
-    /// Ends what [`Hub::execution_started`] began.
+    /// Ends what [`Hub::execution_started`] began, and the traces, profiles and screencasts that
+    /// clients of this token left running; when nothing runs any more, those of every token.
     pub fn execution_ended(&self, token: &str) {
         let mut board = self.0.board();
         if let Some(count) = board.running.get_mut(token) {
             *count -= 1;
             if *count == 0 {
                 board.running.remove(token);
+                board.ended.push((token.to_owned(), Instant::now()));
             }
         }
+        drop(board);
+        self.0.touched.notify_one();
     }
 
     /// Dismisses open dialogs that no running execution can answer: a client that connects to a page

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::Config;
+use super::heavy::{self, Recording};
 use super::message::code;
 
 /// What to do with a request.
@@ -33,6 +35,10 @@ pub(crate) enum Verdict {
     BringToFront,
     /// Pass it on; its session is no longer paused.
     Resume,
+    /// Pass it on; it may take long.
+    Capture,
+    /// Pass it on, with these parameters if there are any; it goes on until it is ended.
+    Record(Recording, Option<Vec<u8>>),
     /// Answer with success, then disconnect this client.
     Close,
     /// Answer with success and remember.
@@ -134,15 +140,24 @@ const ALLOWED: &[(&str, &[&str])] = &[
 /// Longest request body an event tells, in bytes. Chromium's own default is "all of it", twice and
 /// escaped, to every client: one upload of 60 MB from a page made 400 MB of events for each of them,
 /// which no browser's memory limit holds. Clients that want more ask `Network.getRequestPostData`.
-const POST_DATA_TOLD: i64 = 4 << 20;
+const POST_DATA_TOLD: u64 = 4 << 20;
 
-/// Methods of other domains that do not pass: each crashes the page it is sent to.
-const REFUSED: &[&str] = &["Memory.prepareForLeakDetection", "Page.crash"];
+/// What a width or height is taken for that a request leaves as it is, in pixels.
+const SIZE_UNKNOWN: f64 = 1000.0;
+
+/// Methods of other domains that do not pass. The first stops a page's timers for every client, and
+/// they stay stopped when the client has gone; the others crash the page they are sent to.
+const REFUSED: &[&str] = &[
+    "Emulation.setVirtualTimePolicy",
+    "Memory.prepareForLeakDetection",
+    "Page.crash",
+];
 
 /// Decides on one request. `params` is the JSON text; `allowed` says which files code may name.
 pub(crate) fn check(
     method: &str,
     params: Option<&[u8]>,
+    config: &Config,
     allowed: &dyn Fn(&Path) -> bool,
 ) -> Result<Verdict, Refusal> {
     if !passes(method) {
@@ -188,9 +203,31 @@ pub(crate) fn check(
             read::<TargetId>(method, params)?.target_id,
         )),
         "Page.bringToFront" => Ok(Verdict::BringToFront),
-        "Network.enable" => network_enable(read(method, params)?),
+        "Network.enable" => network_enable(read(method, params)?, config),
+        "Tracing.start" => tracing_start(read(method, params)?, config),
+        "Page.captureScreenshot" => {
+            let asked: Screenshot = read(method, params)?;
+            if let Some(clip) = asked.clip {
+                size(method, &clip, config)?;
+            }
+            Ok(Verdict::Capture)
+        }
+        "Browser.setWindowBounds" => {
+            size(method, &read::<Bounds>(method, params)?.bounds, config)?;
+            Ok(Verdict::Forward)
+        }
+        "Browser.setContentsSize"
+        | "Emulation.setDeviceMetricsOverride"
+        | "Emulation.setVisibleSize"
+        | "Page.setDeviceMetricsOverride" => {
+            size(method, &read(method, params)?, config)?;
+            Ok(Verdict::Forward)
+        }
         "Runtime.runIfWaitingForDebugger" => Ok(Verdict::Resume),
         "Page.navigate" | "Target.createTarget" | "Network.loadNetworkResource" => {
+            if method == "Target.createTarget" {
+                size(method, &read(method, params)?, config)?;
+            }
             url(&read::<Url>(method, params)?.url, allowed)?;
             Ok(Verdict::Forward)
         }
@@ -202,22 +239,81 @@ pub(crate) fn check(
             files(&read::<Drag>(method, params)?.data.files, allowed)?;
             Ok(Verdict::Forward)
         }
-        _ => Ok(Verdict::Forward),
+        _ if heavy::is_capture(method) => Ok(Verdict::Capture),
+        _ => match Recording::started(method) {
+            Some(kind) => Ok(Verdict::Record(kind, None)),
+            None => Ok(Verdict::Forward),
+        },
     }
 }
 
-/// Bounds how much of request bodies the events of `Network` carry.
-fn network_enable(
-    mut asked: serde_json::Map<String, serde_json::Value>,
-) -> Result<Verdict, Refusal> {
-    const KEY: &str = "maxPostDataSize";
-    let wanted = asked.get(KEY).and_then(serde_json::Value::as_i64);
-    if wanted.is_some_and(|wanted| (1..=POST_DATA_TOLD).contains(&wanted)) {
-        return Ok(Verdict::Forward);
+/// A JSON object.
+type Object = serde_json::Map<String, serde_json::Value>;
+
+fn text(object: &Object) -> Vec<u8> {
+    serde_json::to_vec(object).expect("a map of JSON values is JSON")
+}
+
+/// Lowers a number to a bound.
+fn lower(object: &mut Object, key: &str, bound: u64) {
+    let wanted = object.get(key).and_then(serde_json::Value::as_u64);
+    if wanted.is_none_or(|wanted| !(1..=bound).contains(&wanted)) {
+        object.insert(key.to_owned(), bound.into());
     }
-    asked.insert(KEY.to_owned(), POST_DATA_TOLD.into());
-    let text = serde_json::to_vec(&asked).expect("a map of JSON values is JSON");
-    Ok(Verdict::Instead(text))
+}
+
+/// Bounds how much of request bodies the events of `Network` carry, and how much of responses is
+/// kept; Chromium's own bounds of the latter hold where none are named.
+fn network_enable(mut asked: Object, config: &Config) -> Result<Verdict, Refusal> {
+    lower(&mut asked, "maxPostDataSize", POST_DATA_TOLD);
+    for key in ["maxTotalBufferSize", "maxResourceBufferSize"] {
+        if asked.contains_key(key) {
+            lower(&mut asked, key, config.network_buffer.0);
+        }
+    }
+    // Also when nothing has changed: a key named twice is named once now.
+    Ok(Verdict::Instead(text(&asked)))
+}
+
+/// Bounds the buffer of a trace.
+fn tracing_start(mut asked: Object, config: &Config) -> Result<Verdict, Refusal> {
+    const SIZE: &str = "traceBufferSizeInKb";
+    if ["perfettoConfig", "tracingBackend"]
+        .iter()
+        .any(|key| asked.contains_key(*key))
+    {
+        return refuse("Tracing.start takes traceConfig here, no perfettoConfig or tracingBackend");
+    }
+    let mut settings = match asked.remove("traceConfig") {
+        None => Object::new(),
+        Some(serde_json::Value::Object(settings)) => settings,
+        Some(_) => return refuse("Tracing.start: traceConfig is no object"),
+    };
+    lower(&mut settings, SIZE, config.trace_buffer.0 >> 10);
+    // The one mode that takes no notice of the size.
+    const MODE: &str = "recordMode";
+    if settings.get(MODE).and_then(serde_json::Value::as_str) == Some("recordAsMuchAsPossible") {
+        settings.insert(MODE.to_owned(), "recordUntilFull".into());
+    }
+    asked.insert("traceConfig".to_owned(), settings.into());
+    Ok(Verdict::Record(Recording::Trace, Some(text(&asked))))
+}
+
+/// Refuses a size of too many pixels.
+fn size(method: &str, asked: &Size, config: &Config) -> Result<(), Refusal> {
+    // Left out or 0: as it is, of which nothing is known here.
+    let given = |number: Option<f64>, else_: f64| match number {
+        Some(number) if number > 0.0 => number,
+        _ => else_,
+    };
+    let scale = given(asked.scale, 1.0) * given(asked.device_scale_factor, 1.0);
+    let width = given(asked.width, SIZE_UNKNOWN) * scale;
+    let height = given(asked.height, SIZE_UNKNOWN) * scale;
+    #[allow(clippy::cast_precision_loss, reason = "a bound, not a count")]
+    if width * height <= config.capture_pixels as f64 {
+        return Ok(());
+    }
+    refuse(heavy::too_large(method, width, height, config))
 }
 
 fn passes(method: &str) -> bool {
@@ -250,6 +346,27 @@ struct Context {
 #[serde(rename_all = "camelCase")]
 struct TargetId {
     target_id: String,
+}
+
+/// Of a window, a page or a part of one.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Size {
+    width: Option<f64>,
+    height: Option<f64>,
+    scale: Option<f64>,
+    device_scale_factor: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct Bounds {
+    #[serde(default)]
+    bounds: Size,
+}
+
+#[derive(Deserialize)]
+struct Screenshot {
+    clip: Option<Size>,
 }
 
 #[derive(Deserialize)]

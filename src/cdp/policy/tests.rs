@@ -7,7 +7,8 @@ fn allowed(path: &Path) -> bool {
 }
 
 fn ask(method: &str, params: &str) -> Result<Verdict, Refusal> {
-    check(method, Some(params.as_bytes()), &allowed)
+    let config = Config::default();
+    check(method, Some(params.as_bytes()), &config, &allowed)
 }
 
 #[test]
@@ -34,7 +35,6 @@ fn what_clients_need_passes() {
         ("SystemInfo.getProcessInfo", "{}"),
         ("Security.setIgnoreCertificateErrors", r#"{"ignore":true}"#),
         ("Storage.getCookies", "{}"),
-        ("Tracing.start", "{}"),
     ] {
         assert_eq!(
             ask(method, params),
@@ -53,6 +53,10 @@ fn what_would_leave_the_hub_or_break_others_is_refused_in_words() {
         ("Browser.executeBrowserCommand", "{}"),
         ("Browser.somethingNew", "{}"),
         ("Page.crash", "{}"),
+        (
+            "Emulation.setVirtualTimePolicy",
+            r#"{"policy":"pause"}"#,
+        ),
         ("Memory.prepareForLeakDetection", "{}"),
         ("Target.sendMessageToTarget", r#"{"message":"{}"}"#),
         ("Target.exposeDevToolsProtocol", r#"{"targetId":"x"}"#),
@@ -168,7 +172,8 @@ fn a_parameter_named_twice_is_refused() {
 #[test]
 fn what_the_hub_answers_or_watches_is_told_apart() {
     assert_eq!(ask("Browser.close", "{}"), Ok(Verdict::Close));
-    assert_eq!(check("Browser.close", None, &allowed), Ok(Verdict::Close));
+    let config = Config::default();
+    assert_eq!(check("Browser.close", None, &config, &allowed), Ok(Verdict::Close));
     assert_eq!(
         ask("Target.attachToBrowserTarget", "{}"),
         Ok(Verdict::Attach)
@@ -218,7 +223,72 @@ fn bodies_in_events_are_bounded() {
         assert_eq!(bounded(params), r#"{"maxPostDataSize":4194304}"#);
     }
     assert_eq!(
-        ask("Network.enable", r#"{"maxPostDataSize":65536}"#),
-        Ok(Verdict::Forward)
+        bounded(r#"{"maxPostDataSize":99999999,"maxPostDataSize":65536}"#),
+        r#"{"maxPostDataSize":65536}"#
     );
+}
+
+#[test]
+fn what_a_page_keeps_of_responses_is_bounded() {
+    let asked = r#"{"maxPostDataSize":1,"maxTotalBufferSize":999999999999,"maxResourceBufferSize":5}"#;
+    let want = r#"{"maxPostDataSize":1,"maxResourceBufferSize":5,"maxTotalBufferSize":209715200}"#;
+    assert_eq!(
+        ask("Network.enable", asked),
+        Ok(Verdict::Instead(want.as_bytes().to_vec()))
+    );
+}
+
+#[test]
+fn a_trace_has_a_bounded_buffer_whatever_it_asks_for() {
+    let started = |params: &str| match ask("Tracing.start", params) {
+        Ok(Verdict::Record(Recording::Trace, Some(text))) => String::from_utf8(text).unwrap(),
+        other => format!("{other:?}"),
+    };
+    assert_eq!(
+        started("{}"),
+        r#"{"traceConfig":{"traceBufferSizeInKb":102400}}"#
+    );
+    assert_eq!(
+        started(
+            r#"{"transferMode":"ReturnAsStream","traceConfig":{"recordMode":"recordAsMuchAsPossible","traceBufferSizeInKb":99999999}}"#
+        ),
+        r#"{"traceConfig":{"recordMode":"recordUntilFull","traceBufferSizeInKb":102400},"transferMode":"ReturnAsStream"}"#
+    );
+    assert_eq!(
+        started(r#"{"traceConfig":{"traceBufferSizeInKb":9}}"#),
+        r#"{"traceConfig":{"traceBufferSizeInKb":9}}"#
+    );
+    for params in [r#"{"perfettoConfig":"x"}"#, r#"{"traceConfig":[]}"#] {
+        assert_eq!(ask("Tracing.start", params).unwrap_err().code, code::SERVER);
+    }
+}
+
+#[test]
+fn pictures_and_pages_have_a_largest_size() {
+    for (method, fits, too_large) in [
+        (
+            "Page.captureScreenshot",
+            r#"{"clip":{"x":0,"y":0,"width":5000,"height":5000,"scale":2}}"#,
+            r#"{"clip":{"x":0,"y":0,"width":16000,"height":16000,"scale":1}}"#,
+        ),
+        (
+            "Emulation.setDeviceMetricsOverride",
+            r#"{"width":0,"height":0,"deviceScaleFactor":4,"mobile":true}"#,
+            r#"{"width":1280,"height":720,"deviceScaleFactor":100,"mobile":false}"#,
+        ),
+        (
+            "Browser.setWindowBounds",
+            r#"{"windowId":1,"bounds":{"windowState":"normal"}}"#,
+            r#"{"windowId":1,"bounds":{"width":1e308,"height":1e308}}"#,
+        ),
+        (
+            "Target.createTarget",
+            r#"{"url":"about:blank","width":800,"height":600}"#,
+            r#"{"url":"about:blank","width":10000000,"height":10000000}"#,
+        ),
+    ] {
+        assert!(ask(method, fits).is_ok(), "{method}");
+        let refusal = ask(method, too_large).unwrap_err();
+        assert!(refusal.message.contains("cdp.capture_pixels"), "{refusal:?}");
+    }
 }
