@@ -87,7 +87,7 @@ impl Default for Config {
             probe_timeout: Duration::from_secs(1),
             dialog_hold: Duration::from_secs(300),
             max_clients: 64,
-            max_pages: 100,
+            max_pages: 50,
             capture_limit: Duration::from_secs(30),
             captures: 32,
             capture_pixels: 100_000_000,

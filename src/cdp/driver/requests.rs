@@ -348,9 +348,7 @@ impl Driver {
                 .is_some_and(|m| sees(&m.kind))
         };
         let hold = self.shared.config.dialog_hold;
-        let released = self
-            .dialogs
-            .release(Instant::now(), hold, visible);
+        let released = self.dialogs.release(Instant::now(), hold, visible);
         drop(board);
         for (session, event) in released {
             if let Some(client) = self.owner(&session) {

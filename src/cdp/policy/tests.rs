@@ -53,10 +53,7 @@ fn what_would_leave_the_hub_or_break_others_is_refused_in_words() {
         ("Browser.executeBrowserCommand", "{}"),
         ("Browser.somethingNew", "{}"),
         ("Page.crash", "{}"),
-        (
-            "Emulation.setVirtualTimePolicy",
-            r#"{"policy":"pause"}"#,
-        ),
+        ("Emulation.setVirtualTimePolicy", r#"{"policy":"pause"}"#),
         ("Memory.prepareForLeakDetection", "{}"),
         ("Target.sendMessageToTarget", r#"{"message":"{}"}"#),
         ("Target.exposeDevToolsProtocol", r#"{"targetId":"x"}"#),
@@ -173,7 +170,10 @@ fn a_parameter_named_twice_is_refused() {
 fn what_the_hub_answers_or_watches_is_told_apart() {
     assert_eq!(ask("Browser.close", "{}"), Ok(Verdict::Close));
     let config = Config::default();
-    assert_eq!(check("Browser.close", None, &config, &allowed), Ok(Verdict::Close));
+    assert_eq!(
+        check("Browser.close", None, &config, &allowed),
+        Ok(Verdict::Close)
+    );
     assert_eq!(
         ask("Target.attachToBrowserTarget", "{}"),
         Ok(Verdict::Attach)
@@ -230,7 +230,8 @@ fn bodies_in_events_are_bounded() {
 
 #[test]
 fn what_a_page_keeps_of_responses_is_bounded() {
-    let asked = r#"{"maxPostDataSize":1,"maxTotalBufferSize":999999999999,"maxResourceBufferSize":5}"#;
+    let asked =
+        r#"{"maxPostDataSize":1,"maxTotalBufferSize":999999999999,"maxResourceBufferSize":5}"#;
     let want = r#"{"maxPostDataSize":1,"maxResourceBufferSize":5,"maxTotalBufferSize":209715200}"#;
     assert_eq!(
         ask("Network.enable", asked),
@@ -289,6 +290,9 @@ fn pictures_and_pages_have_a_largest_size() {
     ] {
         assert!(ask(method, fits).is_ok(), "{method}");
         let refusal = ask(method, too_large).unwrap_err();
-        assert!(refusal.message.contains("cdp.capture_pixels"), "{refusal:?}");
+        assert!(
+            refusal.message.contains("cdp.capture_pixels"),
+            "{refusal:?}"
+        );
     }
 }
