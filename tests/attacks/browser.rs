@@ -80,7 +80,7 @@ const CASES: &[Case] = &[
     Case {
         number: 170,
         name: "envelopes",
-        tries: "keys twice and escaped, ids of every type and size, sessions of every type, no JSON, 100 000 brackets",
+        tries: "keys twice and escaped, ids of every type and size, sessions of every type, no JSON, 100 000 brackets deep",
         observed: "an error for each that could be read in two ways; the connection goes on",
         run: |ground| Box::pin(requests::envelopes(ground)),
     },
@@ -115,7 +115,7 @@ const CASES: &[Case] = &[
     Case {
         number: 175,
         name: "event floods, never read",
-        tries: "300 000 console messages of 1 KiB to four clients of which two never read",
+        tries: "2600 console messages of 64 KiB to four clients of which two never read",
         observed: "those two are disconnected; the daemon keeps no more than their queues",
         run: |ground| Box::pin(floods::events(ground)),
     },

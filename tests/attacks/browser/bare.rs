@@ -27,7 +27,8 @@ pub(super) struct Bare {
 impl Bare {
     pub(super) async fn start() -> Self {
         use std::os::unix::fs::PermissionsExt as _;
-        let directory = tempfile::tempdir().unwrap();
+        // Not below /tmp: inside, that is the session's own.
+        let directory = tempfile::tempdir_in("/var/tmp").unwrap();
         let anybody = || std::fs::Permissions::from_mode(0o777);
         std::fs::set_permissions(directory.path(), anybody()).unwrap();
         // Its own sandbox does not run as root.

@@ -1,23 +1,16 @@
 //! PDFs, pictures and recordings without measure.
 
-use std::path::Path;
-
 use serde_json::json;
 
-use super::inside::{attack, serves};
+use super::inside::{alone, attack, serves};
 use crate::arena::Ground;
-use crate::client::Client;
-use crate::daemon::Daemon;
 
 /// A page that prints as 20 000 sheets.
 const ENDLESS: &str =
     "document.body.innerHTML = '<div style=\"break-after:page\">x</div>'.repeat(20000); 1";
 
 pub(super) async fn pictures(_: &Ground) {
-    // One of its own, since the limit is what is looked at.
-    let config = "[cdp]\ncapture_limit = \"4s\"\n";
-    let daemon = Daemon::start(Path::new(env!("CARGO_BIN_EXE_pagebox")), config);
-    let session = Client::new(&daemon.url()).open("about:blank").await;
+    let (_daemon, session) = alone("[cdp]\ncapture_limit = \"4s\"\n").await;
     let code = format!(
         "
 const client = await Cdp.connect(); const own = await client.page();

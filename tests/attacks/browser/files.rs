@@ -4,10 +4,10 @@ use pagebox::grpc::v1::Language;
 use serde_json::json;
 
 use super::bare::Bare;
-use super::inside::{attack, serves};
+use super::inside::{alone, attack, serves};
 use crate::arena::Ground;
 
-pub(super) async fn by_url(ground: &Ground) {
+pub(super) async fn by_url(_: &Ground) {
     let mut bare = Bare::start().await;
     let (path, secret) = bare.secret();
     let to = json!({ "url": format!("file://{path}") });
@@ -15,7 +15,7 @@ pub(super) async fn by_url(ground: &Ground) {
     let shown = "new Promise((r) => setTimeout(() => r(document.body.innerText), 500))";
     assert_eq!(bare.value(shown).await, secret);
 
-    let session = ground.open("/").await;
+    let (_daemon, session) = alone("").await;
     let code = format!(
         r#"
 const path = {path:?};
@@ -105,7 +105,6 @@ pub(super) async fn by_input(ground: &Ground) {
 const fs = require('fs'); const path = {path:?};
 fs.writeFileSync('/tmp/honest.txt', 'honest'); fs.symlinkSync(path, '/tmp/link'); fs.symlinkSync('/etc/shadow', '/tmp/shadow');
 fs.symlinkSync('/proc/self/environ', '/tmp/environ');
-require('child_process').execFileSync('/usr/bin/env', ['true']);
 const client = await Cdp.connect(); const own = await client.page();
 await client.value(`document.body.innerHTML = '<input type=file id=f multiple>'; 1`, own);
 const {{ result }} = await client.ask('Runtime.evaluate', {{ expression: `document.querySelector('#f')` }}, own);
@@ -141,7 +140,7 @@ JSON.stringify(typeof await read)";
     session.stop().await;
 }
 
-pub(super) async fn downloads(ground: &Ground) {
+pub(super) async fn downloads(_: &Ground) {
     let mut bare = Bare::start().await;
     let directory = bare.directory.path().join("taken");
     let behavior = json!({ "behavior": "allow", "downloadPath": directory });
@@ -154,7 +153,7 @@ pub(super) async fn downloads(ground: &Ground) {
     assert_eq!(bare.files("taken"), ["kept.bin"]);
     let path = directory.display().to_string();
 
-    let session = ground.blank().await;
+    let (_daemon, session) = alone("").await;
     let code = format!(
         r#"
 const host = {path:?};

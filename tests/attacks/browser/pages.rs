@@ -5,7 +5,7 @@ use std::time::Duration;
 use pagebox::grpc::v1::{EndReason, Language, Outcome, SessionState};
 use serde_json::json;
 
-use super::inside::{attack, serves};
+use super::inside::{alone, attack, serves};
 use crate::arena::Ground;
 use crate::client::{OpenSession, describe};
 
@@ -206,8 +206,8 @@ JSON.stringify(said)";
     session.stop().await;
 }
 
-pub(super) async fn decompression(ground: &Ground) {
-    let session = ground.blank().await;
+pub(super) async fn decompression(_: &Ground) {
+    let (_daemon, session) = alone("").await;
     let code = r#"
 const zlib = require('zlib');
 // Zeros beyond the browser's memory limit, in some hundred KiB: one member after the other.

@@ -216,7 +216,7 @@ for (const text of [
   '{"id":1,"method":"Browser.getVersion","sessionId":["a"]}', '[]', '[{"id":1}]', '', 'null', '{', '\0',
   '{"id":1,"method":"Browser.getVersion"}{"id":2,"method":"Browser.crash"}',
   '{"id":1,"method":"Browser.getVersion"}\0{"id":2,"method":"Browser.crash"}',
-  '[' .repeat(100000), '{"id":1,"method":"Runtime.evaluate","params":' + '['.repeat(100000) + ']'.repeat(100000) + '}',
+  '['.repeat(100000),
 ]) {
   client.bad = []; client.text(text);
   const answered = new Promise((resolve) => client.listeners.push((m) => { if (!m.method) resolve(m); }));
@@ -224,6 +224,8 @@ for (const text of [
   client.listeners = [];
   if (!answer.error) refused.push([text.slice(0, 60), answer]);
 }
+// Deeper than Chromium reads: it says nothing to that one, and goes on.
+client.text('{"id":1,"method":"Runtime.evaluate","params":' + '['.repeat(100000) + ']'.repeat(100000) + '}');
 const odd = [];
 for (const id of ['-1', '0', '9007199254740993', '9223372036854775807', '-9223372036854775808', '3', '3']) {
   const answered = new Promise((resolve) => client.listeners.push((m) => { if (!m.method) resolve(m); }));
