@@ -136,7 +136,7 @@ const CASES: &[Case] = &[
     Case {
         number: 178,
         name: "tabs and popups",
-        tries: "200 tabs by command and 200 popups by script",
+        tries: "80 tabs by command and then 30 popups by script",
         observed: "refused beyond `cdp.max_pages`, popups beyond it closed; the active page answers",
         run: |ground| Box::pin(floods::tabs(ground)),
     },

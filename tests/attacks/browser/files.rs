@@ -121,7 +121,7 @@ const read = async (file) => {{ await put(file);
   return within(5000, client.value(`f.files[0] ? f.files[0].text().catch((e) => e.name) : 'none'`, own)); }};
 const links = [await read('/tmp/link'), await read('/tmp/shadow'), await read('/tmp/environ')];
 JSON.stringify({{ honest: await read('/tmp/honest.txt'), passed,
-  told: links.filter((text) => !['NotReadableError', 'NotFoundError', 'none'].includes(text)) }})"#
+  told: links.filter((text) => !['', 'NotReadableError', 'NotFoundError', 'none'].includes(text)) }})"#
     );
     let said = attack(&session, &code).await;
     assert_eq!(said["honest"], "honest");

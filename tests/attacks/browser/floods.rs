@@ -125,13 +125,13 @@ pub(super) async fn tabs(ground: &Ground) {
     let code = "
 const client = await Cdp.connect(); const own = await client.page();
 const said = {};
-for (let i = 0; i < 200; i++) {
+for (let i = 0; i < 80; i++) {
   const answer = await within(20000, client.ask('Target.createTarget', { url: 'about:blank' }));
   const word = typeof answer === 'string' ? answer : 'made';
   said[word] = (said[word] || 0) + 1;
 }
 const open = `let n = 0; for (let i = 0; i < 10; i++) if (window.open('about:blank')) n++; n`;
-for (let i = 0; i < 20; i++) await within(20000,
+for (let i = 0; i < 3; i++) await within(20000,
   client.ask('Runtime.evaluate', { expression: open, userGesture: true, returnByValue: true }, own));
 let left;
 for (let i = 0; i < 300; i++) {
@@ -140,7 +140,7 @@ for (let i = 0; i < 300; i++) {
   if (left <= LIMIT) break;
   await pause(100);
 }
-JSON.stringify([said, left, await within(20000, client.value('6 * 7', own))])"
+JSON.stringify([said, left, await within(60000, client.value('6 * 7', own))])"
         .replace("LIMIT", &MAX_PAGES.to_string());
     let said = attack(&session, &code).await;
     let refusal =
@@ -149,7 +149,7 @@ JSON.stringify([said, left, await within(20000, client.value('6 * 7', own))])"
     let made = MAX_PAGES - 1;
     assert_eq!(
         said,
-        json!([{ "made": made, refusal: 200 - made }, MAX_PAGES, 42])
+        json!([{ "made": made, refusal: 80 - made }, MAX_PAGES, 42])
     );
     serves(&session).await;
     session.stop().await;
