@@ -20,6 +20,7 @@ use std::time::Duration;
 use crate::limits::Bytes;
 
 mod active;
+mod board;
 mod client;
 mod dialogs;
 mod downloads;

@@ -142,10 +142,10 @@ const CASES: &[Case] = &[
     },
     Case {
         number: 179,
-        name: "memory and processor bombs in a page",
-        tries: "arrays, wasm memory, a million frames, workers in loops, a regex, a canvas of 16000 × 16000",
+        name: "memory bombs in a page",
+        tries: "arrays, wasm memory, a million frames, ten million nodes",
         observed: "the page is lost, not the session; or the session fails by name as `BROWSER_CRASHED`",
-        run: |ground| Box::pin(pages::bombs(ground)),
+        run: |ground| Box::pin(pages::memory(ground)),
     },
     Case {
         number: 180,
@@ -209,5 +209,12 @@ const CASES: &[Case] = &[
         tries: "`SystemInfo.getInfo` and `Browser.getBrowserCommandLine` at every depth",
         observed: "refused; a Chromium without a hub tells its paths",
         run: |ground| Box::pin(requests::command_line(ground)),
+    },
+    Case {
+        number: 189,
+        name: "processor bombs in a page",
+        tries: "64 workers in loops, a regex, a canvas of 16000 × 16000, nested styles",
+        observed: "the page is lost, not the session; or the session fails by name as `BROWSER_CRASHED`",
+        run: |ground| Box::pin(pages::processor(ground)),
     },
 ];

@@ -8,13 +8,23 @@ use serde_json::json;
 use super::inside::{alone, attack, serves};
 use crate::arena::Ground;
 use crate::client::{OpenSession, describe};
+use crate::leaks::eventually;
 
 /// For a page that is given its way for a while.
-const A_WHILE: Duration = Duration::from_secs(6);
+const A_WHILE: Duration = Duration::from_secs(3);
+
+/// Longer than a session takes to end.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The session serves again within a few executions; or its browser died, and it says so.
 async fn lives_or_names_its_end(session: &OpenSession, what: &str) {
     for _ in 0..6 {
+        eventually(PATIENCE, async || {
+            let now = session.now().await;
+            let moving = now.state() == SessionState::Stopping;
+            (!moving).then_some(()).ok_or(format!("{now:?}"))
+        })
+        .await;
         let now = session.now().await;
         if now.state() != SessionState::Ready {
             assert_eq!(
@@ -45,8 +55,8 @@ async fn lives_or_names_its_end(session: &OpenSession, what: &str) {
     );
 }
 
-pub(super) async fn bombs(ground: &Ground) {
-    for (what, script) in [
+pub(super) async fn memory(ground: &Ground) {
+    let bombs = [
         (
             "arrays",
             "const b = []; for (;;) b.push(new Uint8Array(64 << 20).fill(1))",
@@ -64,6 +74,12 @@ pub(super) async fn bombs(ground: &Ground) {
             "nodes",
             "for (let i = 0, at = document.body; i < 1e7; i++) at = at.appendChild(document.createElement('div'))",
         ),
+    ];
+    drop_all(ground, &bombs).await;
+}
+
+pub(super) async fn processor(ground: &Ground) {
+    let bombs = [
         (
             "workers",
             "for (let i = 0; i < 64; i++) new Worker('data:text/javascript,for(;;);'); new Promise(() => {})",
@@ -80,14 +96,24 @@ pub(super) async fn bombs(ground: &Ground) {
              `:root { --v${i + 1}: var(--v${i}) var(--v${i}) }`).join('') + ':root { --v0: x } p { content: var(--v30) }</style>' \
              + '<p>x</p>'.repeat(100000); getComputedStyle(document.querySelector('p')).content; for (;;);",
         ),
-    ] {
-        let session = ground.blank().await;
+    ];
+    drop_all(ground, &bombs).await;
+}
+
+/// One after the other in one session, or in the next where the browser died of one.
+async fn drop_all(ground: &Ground, bombs: &[(&str, &str)]) {
+    let mut session = ground.blank().await;
+    for (what, script) in bombs {
         let code = format!("await page.evaluate({})", json!(script));
         let reply = session.exec_within(A_WHILE, Language::Node, &code).await;
         assert!(!reply.success, "{what}: {}", describe(&reply));
         lives_or_names_its_end(&session, what).await;
-        session.stop().await;
+        if session.now().await.state() != SessionState::Ready {
+            session.stop().await;
+            session = ground.blank().await;
+        }
     }
+    session.stop().await;
 }
 
 pub(super) async fn left_behind(ground: &Ground) {
@@ -131,21 +157,32 @@ JSON.stringify([honest, said])";
 }
 
 pub(super) async fn dialogs(ground: &Ground) {
-    let session = ground.open("/").await;
-    for script in [
-        "setInterval(() => alert('x'.repeat(10 << 20)), 1)",
-        "setTimeout(() => { for (;;) { prompt('y'.repeat(10 << 20), 'z'.repeat(10 << 20)); confirm('c') } }, 1)",
-        "addEventListener('beforeunload', (event) => { event.preventDefault(); event.returnValue = 'stay' }); \
-         addEventListener('pagehide', () => alert('still here')); document.body.click()",
+    let mut session = ground.open("/").await;
+    // Each text goes to every client: what Chromium cannot hand on in time is its own memory.
+    for (script, may_die) in [
+        ("setInterval(() => alert('x'), 1)", false),
+        (
+            "addEventListener('beforeunload', (event) => { event.preventDefault(); event.returnValue = 'stay' }); \
+             addEventListener('pagehide', () => alert('still here')); document.body.click()",
+            false,
+        ),
+        (
+            "setTimeout(() => { for (;;) { prompt('y'.repeat(10 << 20), 'z'.repeat(10 << 20)); confirm('c') } }, 1)",
+            true,
+        ),
     ] {
         let code = format!(
             "await page.evaluate({}); 'left'",
             json!(format!("{{ {script} }}; 1"))
         );
         let reply = session.exec_within(A_WHILE, Language::Node, &code).await;
-        assert_ne!(reply.outcome(), Outcome::BrowserCrashed, "{script}");
+        assert_ne!(reply.outcome(), Outcome::Unspecified, "{script}");
         lives_or_names_its_end(&session, script).await;
-        assert_eq!(session.now().await.state(), SessionState::Ready, "{script}");
+        if session.now().await.state() != SessionState::Ready {
+            assert!(may_die, "{script}: {:?}", session.now().await);
+            session.stop().await;
+            session = ground.blank().await;
+        }
     }
     serves(&session).await;
     session.stop().await;
@@ -176,12 +213,12 @@ pub(super) async fn lies(ground: &Ground) {
     let code = "
 const said = [];
 const tries = async (name, work) => said.push([name,
-  await within(8000, work().then((v) => typeof v, () => 'failed'))]);
+  await within(3000, work().then((v) => typeof v, () => 'failed'))]);
 await tries('cycle', () => page.evaluate('const a = []; a.push(a); window.a = a; a'));
 await tries('getter', () => page.evaluate('({ get x() { throw new Error(\"no\") } })'));
 await tries('deep', () => page.evaluate('let a = {}; const top = a; for (let i = 0; i < 1e5; i++) a = a.a = {}; top'));
 await tries('proxy', () => page.evaluate('new Proxy({}, { ownKeys() { for (;;) ; } })'));
-await page.goto('about:blank').catch(() => {});
+await page.goto('about:blank', { timeout: 1000 }).catch(() => {});
 await tries('json', () => page.evaluate('({ toJSON() { return \"x\".repeat(1e6) } })'));
 await tries('overrides', () => page.evaluate(() => {
   const liar = () => { throw new Error('no') };
