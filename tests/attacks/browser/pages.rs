@@ -1,14 +1,13 @@
 //! Hostile pages: what a browser shows, and what then becomes of its session.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use pagebox::grpc::v1::{EndReason, Language, Outcome, SessionState};
+use pagebox::grpc::v1::{EndReason, Language, Outcome, Session, SessionState};
 use serde_json::json;
 
 use super::inside::{alone, attack, serves};
 use crate::arena::Ground;
 use crate::client::{OpenSession, describe};
-use crate::leaks::eventually;
 
 /// For a page that is given its way for a while.
 const A_WHILE: Duration = Duration::from_secs(3);
@@ -16,16 +15,23 @@ const A_WHILE: Duration = Duration::from_secs(3);
 /// Longer than a session takes to end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The session, not on its way from one state to the next.
+async fn settled(session: &OpenSession) -> Session {
+    let began = Instant::now();
+    loop {
+        let now = session.now().await;
+        if now.state() != SessionState::Stopping {
+            return now;
+        }
+        assert!(began.elapsed() < PATIENCE, "{now:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// The session serves again within a few executions; or its browser died, and it says so.
 async fn lives_or_names_its_end(session: &OpenSession, what: &str) {
     for _ in 0..6 {
-        eventually(PATIENCE, async || {
-            let now = session.now().await;
-            let moving = now.state() == SessionState::Stopping;
-            (!moving).then_some(()).ok_or(format!("{now:?}"))
-        })
-        .await;
-        let now = session.now().await;
+        let now = settled(session).await;
         if now.state() != SessionState::Ready {
             assert_eq!(
                 now.end_reason(),
