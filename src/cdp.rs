@@ -20,11 +20,13 @@ use std::time::Duration;
 use crate::limits::Bytes;
 
 mod active;
+mod board;
 mod client;
 mod dialogs;
 mod downloads;
 mod driver;
 mod endpoint;
+mod heavy;
 mod hub;
 mod message;
 mod pages;
@@ -59,6 +61,24 @@ pub struct Config {
     pub dialog_hold: Duration,
     /// Clients at a time.
     pub max_clients: usize,
+    /// Pages of one browser, popups included; one more is refused to a client, and closed at once when
+    /// a page opened it.
+    pub max_pages: usize,
+    /// How long a PDF, a picture or a heap snapshot may take. Then it is given up, and a page that
+    /// it keeps busy is closed.
+    #[serde(with = "humantime_serde")]
+    pub capture_limit: Duration,
+    /// How many of those may be under way, of all clients together.
+    pub captures: usize,
+    /// Most pixels of a screenshot, and of a page's or window's size.
+    pub capture_pixels: u64,
+    /// How long a trace, a profile or a screencast may go on within its execution.
+    #[serde(with = "humantime_serde")]
+    pub recording_limit: Duration,
+    /// Most memory the browser may use for a trace.
+    pub trace_buffer: Bytes,
+    /// Most memory a page may use for the bodies of responses, for each client that asks.
+    pub network_buffer: Bytes,
 }
 
 impl Default for Config {
@@ -70,6 +90,13 @@ impl Default for Config {
             probe_timeout: Duration::from_secs(1),
             dialog_hold: Duration::from_secs(300),
             max_clients: 64,
+            max_pages: 50,
+            capture_limit: Duration::from_secs(30),
+            captures: 32,
+            capture_pixels: 100_000_000,
+            recording_limit: Duration::from_secs(300),
+            trace_buffer: Bytes::mib(100),
+            network_buffer: Bytes::mib(200),
         }
     }
 }

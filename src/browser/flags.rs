@@ -12,13 +12,16 @@ CertificateTransparencyComponentUpdater,DialMediaRouteProvider,GlobalMediaContro
 HttpsUpgrades,MediaRouter,NetworkTimeServiceQuerying,OptimizationHints,PaintHolding,Translate";
 
 /// What every browser is started with.
-const FIXED: [&str; 29] = [
+const FIXED: [&str; 30] = [
     "--headless",
     "--remote-debugging-pipe",
     // A tmpfs of its own: neither the code nor another session can read it.
     "--user-data-dir=/browser/profile",
     "--disk-cache-dir=/browser/cache",
     "--disable-dev-shm-usage",
+    // Headless shell has it off: a frame of another site would share the page's process, and a
+    // renderer that is taken over would hold the data of both.
+    "--site-per-process",
     // Without this, loopback addresses bypass the proxy.
     "--proxy-bypass-list=<-loopback>",
     "--disable-quic",
@@ -118,6 +121,7 @@ mod tests {
             "--remote-debugging-pipe",
             "--proxy-server=http://127.0.0.1:3128",
             "--proxy-bypass-list=<-loopback>",
+            "--site-per-process",
             "--disable-quic",
             "--force-webrtc-ip-handling-policy=disable_non_proxied_udp",
             "--dns-prefetch-disable",

@@ -165,6 +165,39 @@ impl Hub {
     async fn replace(&self, stuck: &Entry, why: &'static str) -> Result<(Page, bool), Error> {
         tracing::info!("the active page {why}: replaced by a blank one");
         let blank = self.open_blank().await?;
+        self.close(stuck).await?;
+        Ok((blank, true))
+    }
+
+    /// Closes a page that a capture keeps busy; one that answers stays.
+    pub(crate) async fn close_if_stuck(&self, target: &str) {
+        let _repair = self.0.repair.lock().await;
+        let Some(entry) = self.0.board().pages.get(target).cloned() else {
+            return;
+        };
+        let outcome = match self.probe(&entry).await {
+            Ok(Health::Answers | Health::Crashed) => Ok(()),
+            Ok(Health::Silent) if self.active_page().target_id == target => {
+                let replaced = self.replace(&entry, "is kept busy by a capture").await;
+                replaced.map(drop)
+            }
+            Ok(Health::Silent) => {
+                tracing::info!("a page is kept busy by a capture: closed");
+                self.close(&entry).await
+            }
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(()) | Err(Error::Closed) => {}
+            Err(error) => tracing::warn!(%error, "a page kept busy by a capture was not closed"),
+        }
+    }
+
+    async fn close(&self, stuck: &Entry) -> Result<(), Error> {
+        // Closing alone would leave the renderer at it while it has another page.
+        if let Some(session) = stuck.session.as_deref() {
+            drop(self.start_call(Some(session), "Page.crash", None).await?);
+        }
         let params = json!({ "targetId": stuck.page.target_id });
         let target = &stuck.page.target_id;
         // Answered at once, closed later: until then it would hold up clients that connect.
@@ -181,7 +214,7 @@ impl Hub {
             Ok(outcome) => outcome?,
             Err(_) => tracing::warn!("a stuck page has not closed in time"),
         }
-        Ok((blank, true))
+        Ok(())
     }
 
     /// Opens a blank page in the default context and makes it the active one.

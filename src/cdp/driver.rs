@@ -5,7 +5,7 @@
 //! answers are in `driver/requests.rs`, events in `driver/events.rs`, downloads in
 //! `driver/downloads.rs`.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::dialogs::Dialogs;
 use super::downloads::{Downloads, Wishes};
+use super::heavy::{Captures, Recordings};
 use super::hub::{Hub, Shared};
 use super::message::{Message, code, error_payload, payload};
 use super::pipe::Incoming;
@@ -27,6 +28,7 @@ use crate::id::ClientId;
 mod clients;
 mod downloads;
 mod events;
+mod heavy_work;
 mod requests;
 
 /// Chromium's ids are 32-bit.
@@ -196,6 +198,8 @@ pub(crate) struct Driver {
     downloads: Downloads,
     /// Sessions whose target is paused, the oldest first.
     paused: VecDeque<(Instant, String)>,
+    captures: Captures,
+    recordings: Recordings,
 }
 
 impl Driver {
@@ -213,6 +217,8 @@ impl Driver {
             dialogs: Dialogs::default(),
             downloads: Downloads::default(),
             paused: VecDeque::new(),
+            captures: Captures::default(),
+            recordings: Recordings::default(),
         }
     }
 
@@ -304,8 +310,12 @@ impl Driver {
             .paused
             .front()
             .map(|(since, _)| *since + config.pause_limit);
-        let dialog = self.dialogs.deadline(config.dialog_hold);
-        paused.into_iter().chain(dialog).min()
+        let others = [
+            self.dialogs.deadline(config.dialog_hold),
+            self.captures.deadline(config.capture_limit),
+            self.recordings.deadline(config.recording_limit),
+        ];
+        paused.into_iter().chain(others.into_iter().flatten()).min()
     }
 
     /// Ends what has lasted too long.
@@ -337,6 +347,9 @@ impl Driver {
                 self.own(Some(session), "Page.handleJavaScriptDialog", Some(params));
             }
         }
+        self.give_up_captures(now);
+        let limit = config.recording_limit;
+        self.end_recordings(|_, since| now >= since + limit);
     }
 
     fn release(&mut self, target: &str) {
@@ -355,7 +368,11 @@ impl Driver {
 
     /// The board was written to by a handle.
     fn board_touched(&mut self) {
-        let forgotten = std::mem::take(&mut self.shared.board().forgotten);
+        let mut board = self.shared.board();
+        let forgotten = std::mem::take(&mut board.forgotten);
+        let ended = std::mem::take(&mut board.ended);
+        let idle = !board.is_running();
+        drop(board);
         let of_token = |kind: &ClientKind| match kind {
             ClientKind::Runner { token } => forgotten.contains(token),
             _ => false,
@@ -368,6 +385,21 @@ impl Driver {
             .collect();
         for client in gone {
             self.disconnect(client);
+        }
+        if let Some(last) = ended.last().map(|(_, when)| *when) {
+            let over = |kind: &ClientKind| match kind {
+                ClientKind::Runner { token } => {
+                    idle || ended.iter().any(|(ended, _)| ended == token)
+                }
+                _ => false,
+            };
+            let clients = self.clients.iter();
+            let over: HashSet<ClientId> = clients
+                .filter(|(_, member)| over(&member.kind))
+                .map(|(id, _)| *id)
+                .collect();
+            // What the next execution began meanwhile stays.
+            self.end_recordings(|client, since| since <= last && over.contains(&client));
         }
         self.release_held();
     }

@@ -1,6 +1,5 @@
 //! The handle others hold, and what it shares with the driver.
 
-use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,9 +13,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::board::Board;
 use super::driver::{Answer, Command, Driver, Failure, Root};
 use super::message::payload;
-use super::pages::{Entry, Pages};
+use super::pages::Entry;
 use super::queue::{Outbox, queue};
 use super::{ClientKind, Config, Error, Files, HubEvent, Page, download_dir, pipe};
 use crate::id::ClientId;
@@ -64,26 +64,6 @@ impl std::fmt::Debug for Shared {
         f.debug_struct("Shared")
             .field("config", &self.config)
             .finish_non_exhaustive()
-    }
-}
-
-/// What handles read and write directly.
-#[derive(Debug, Default)]
-pub(crate) struct Board {
-    pub(crate) pages: Pages,
-    /// Executions running, by token.
-    running: HashMap<String, usize>,
-    /// Tokens whose clients are to be disconnected.
-    pub(crate) forgotten: Vec<String>,
-}
-
-impl Board {
-    /// Whether dialogs may be shown to such a client now.
-    pub(crate) fn sees_dialogs(&self, kind: &ClientKind) -> bool {
-        match kind {
-            ClientKind::Runner { token } => self.running.contains_key(token),
-            ClientKind::External | ClientKind::Internal => true,
-        }
     }
 }
 
@@ -282,19 +262,15 @@ impl Hub {
     /// runs), to external clients, and to no idle runner. Several may run at once (node, python…);
     /// calls of one token are counted.
     pub fn execution_started(&self, token: &str) {
-        *self.0.board().running.entry(token.to_owned()).or_default() += 1;
+        self.0.board().execution_started(token);
         self.0.touched.notify_one();
     }
 
-    /// Ends what [`Hub::execution_started`] began.
+    /// Ends what [`Hub::execution_started`] began, and the traces, profiles and screencasts that
+    /// clients of this token left running; when nothing runs any more, those of every token.
     pub fn execution_ended(&self, token: &str) {
-        let mut board = self.0.board();
-        if let Some(count) = board.running.get_mut(token) {
-            *count -= 1;
-            if *count == 0 {
-                board.running.remove(token);
-            }
-        }
+        self.0.board().execution_ended(token);
+        self.0.touched.notify_one();
     }
 
     /// Dismisses open dialogs that no running execution can answer: a client that connects to a page
@@ -302,7 +278,7 @@ impl Hub {
     pub async fn dismiss_unattended_dialogs(&self) {
         let sessions: Vec<String> = {
             let board = self.0.board();
-            if !board.running.is_empty() {
+            if board.is_running() {
                 return;
             }
             let open = board.pages.entries().iter().filter(|entry| entry.dialog);
@@ -319,10 +295,7 @@ impl Hub {
 
     /// Disconnects every client of that token (its runner died) and undoes what it held.
     pub fn forget_token(&self, token: &str) {
-        let mut board = self.0.board();
-        board.running.remove(token);
-        board.forgotten.push(token.to_owned());
-        drop(board);
+        self.0.board().forget(token);
         self.0.touched.notify_one();
     }
 

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::Config;
+use super::heavy::{self, Recording};
 use super::message::code;
 
 /// What to do with a request.
@@ -33,6 +35,10 @@ pub(crate) enum Verdict {
     BringToFront,
     /// Pass it on; its session is no longer paused.
     Resume,
+    /// Pass it on; it may take long.
+    Capture,
+    /// Pass it on, with these parameters if there are any; it goes on until it is ended.
+    Record(Recording, Option<Vec<u8>>),
     /// Answer with success, then disconnect this client.
     Close,
     /// Answer with success and remember.
@@ -134,15 +140,24 @@ const ALLOWED: &[(&str, &[&str])] = &[
 /// Longest request body an event tells, in bytes. Chromium's own default is "all of it", twice and
 /// escaped, to every client: one upload of 60 MB from a page made 400 MB of events for each of them,
 /// which no browser's memory limit holds. Clients that want more ask `Network.getRequestPostData`.
-const POST_DATA_TOLD: i64 = 4 << 20;
+const POST_DATA_TOLD: u64 = 4 << 20;
 
-/// Methods of other domains that do not pass: each crashes the page it is sent to.
-const REFUSED: &[&str] = &["Memory.prepareForLeakDetection", "Page.crash"];
+/// What a width or height is taken for that a request leaves as it is, in pixels.
+const SIZE_UNKNOWN: f64 = 1000.0;
+
+/// Methods of other domains that do not pass. The first stops a page's timers for every client, and
+/// they stay stopped when the client has gone; the others crash the page they are sent to.
+const REFUSED: &[&str] = &[
+    "Emulation.setVirtualTimePolicy",
+    "Memory.prepareForLeakDetection",
+    "Page.crash",
+];
 
 /// Decides on one request. `params` is the JSON text; `allowed` says which files code may name.
 pub(crate) fn check(
     method: &str,
     params: Option<&[u8]>,
+    config: &Config,
     allowed: &dyn Fn(&Path) -> bool,
 ) -> Result<Verdict, Refusal> {
     if !passes(method) {
@@ -188,9 +203,31 @@ pub(crate) fn check(
             read::<TargetId>(method, params)?.target_id,
         )),
         "Page.bringToFront" => Ok(Verdict::BringToFront),
-        "Network.enable" => network_enable(read(method, params)?),
+        "Network.enable" => network_enable(read(method, params)?, config),
+        "Tracing.start" => tracing_start(read(method, params)?, config),
+        "Page.captureScreenshot" => {
+            let asked: Screenshot = read(method, params)?;
+            if let Some(clip) = asked.clip {
+                size(method, &clip, config)?;
+            }
+            Ok(Verdict::Capture)
+        }
+        "Browser.setWindowBounds" => {
+            size(method, &read::<Bounds>(method, params)?.bounds, config)?;
+            Ok(Verdict::Forward)
+        }
+        "Browser.setContentsSize"
+        | "Emulation.setDeviceMetricsOverride"
+        | "Emulation.setVisibleSize"
+        | "Page.setDeviceMetricsOverride" => {
+            size(method, &read(method, params)?, config)?;
+            Ok(Verdict::Forward)
+        }
         "Runtime.runIfWaitingForDebugger" => Ok(Verdict::Resume),
         "Page.navigate" | "Target.createTarget" | "Network.loadNetworkResource" => {
+            if method == "Target.createTarget" {
+                size(method, &read(method, params)?, config)?;
+            }
             url(&read::<Url>(method, params)?.url, allowed)?;
             Ok(Verdict::Forward)
         }
@@ -202,22 +239,81 @@ pub(crate) fn check(
             files(&read::<Drag>(method, params)?.data.files, allowed)?;
             Ok(Verdict::Forward)
         }
-        _ => Ok(Verdict::Forward),
+        _ if heavy::is_capture(method) => Ok(Verdict::Capture),
+        _ => match Recording::started(method) {
+            Some(kind) => Ok(Verdict::Record(kind, None)),
+            None => Ok(Verdict::Forward),
+        },
     }
 }
 
-/// Bounds how much of request bodies the events of `Network` carry.
-fn network_enable(
-    mut asked: serde_json::Map<String, serde_json::Value>,
-) -> Result<Verdict, Refusal> {
-    const KEY: &str = "maxPostDataSize";
-    let wanted = asked.get(KEY).and_then(serde_json::Value::as_i64);
-    if wanted.is_some_and(|wanted| (1..=POST_DATA_TOLD).contains(&wanted)) {
-        return Ok(Verdict::Forward);
+/// A JSON object.
+type Object = serde_json::Map<String, serde_json::Value>;
+
+fn text(object: &Object) -> Vec<u8> {
+    serde_json::to_vec(object).expect("a map of JSON values is JSON")
+}
+
+/// Lowers a number to a bound.
+fn lower(object: &mut Object, key: &str, bound: u64) {
+    let wanted = object.get(key).and_then(serde_json::Value::as_u64);
+    if wanted.is_none_or(|wanted| !(1..=bound).contains(&wanted)) {
+        object.insert(key.to_owned(), bound.into());
     }
-    asked.insert(KEY.to_owned(), POST_DATA_TOLD.into());
-    let text = serde_json::to_vec(&asked).expect("a map of JSON values is JSON");
-    Ok(Verdict::Instead(text))
+}
+
+/// Bounds how much of request bodies the events of `Network` carry, and how much of responses is
+/// kept; Chromium's own bounds of the latter hold where none are named.
+fn network_enable(mut asked: Object, config: &Config) -> Result<Verdict, Refusal> {
+    lower(&mut asked, "maxPostDataSize", POST_DATA_TOLD);
+    for key in ["maxTotalBufferSize", "maxResourceBufferSize"] {
+        if asked.contains_key(key) {
+            lower(&mut asked, key, config.network_buffer.0);
+        }
+    }
+    // Also when nothing has changed: a key named twice is named once now.
+    Ok(Verdict::Instead(text(&asked)))
+}
+
+/// Bounds the buffer of a trace.
+fn tracing_start(mut asked: Object, config: &Config) -> Result<Verdict, Refusal> {
+    const SIZE: &str = "traceBufferSizeInKb";
+    if ["perfettoConfig", "tracingBackend"]
+        .iter()
+        .any(|key| asked.contains_key(*key))
+    {
+        return refuse("Tracing.start takes traceConfig here, no perfettoConfig or tracingBackend");
+    }
+    let mut settings = match asked.remove("traceConfig") {
+        None => Object::new(),
+        Some(serde_json::Value::Object(settings)) => settings,
+        Some(_) => return refuse("Tracing.start: traceConfig is no object"),
+    };
+    lower(&mut settings, SIZE, config.trace_buffer.0 >> 10);
+    // The one mode that takes no notice of the size.
+    const MODE: &str = "recordMode";
+    if settings.get(MODE).and_then(serde_json::Value::as_str) == Some("recordAsMuchAsPossible") {
+        settings.insert(MODE.to_owned(), "recordUntilFull".into());
+    }
+    asked.insert("traceConfig".to_owned(), settings.into());
+    Ok(Verdict::Record(Recording::Trace, Some(text(&asked))))
+}
+
+/// Refuses a size of too many pixels.
+fn size(method: &str, asked: &Size, config: &Config) -> Result<(), Refusal> {
+    // Left out or 0: as it is, of which nothing is known here.
+    let given = |number: Option<f64>, else_: f64| match number {
+        Some(number) if number > 0.0 => number,
+        _ => else_,
+    };
+    let scale = given(asked.scale, 1.0) * given(asked.device_scale_factor, 1.0);
+    let width = given(asked.width, SIZE_UNKNOWN) * scale;
+    let height = given(asked.height, SIZE_UNKNOWN) * scale;
+    #[allow(clippy::cast_precision_loss, reason = "a bound, not a count")]
+    if width * height <= config.capture_pixels as f64 {
+        return Ok(());
+    }
+    refuse(heavy::too_large(method, width, height, config))
 }
 
 fn passes(method: &str) -> bool {
@@ -250,6 +346,27 @@ struct Context {
 #[serde(rename_all = "camelCase")]
 struct TargetId {
     target_id: String,
+}
+
+/// Of a window, a page or a part of one.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Size {
+    width: Option<f64>,
+    height: Option<f64>,
+    scale: Option<f64>,
+    device_scale_factor: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct Bounds {
+    #[serde(default)]
+    bounds: Size,
+}
+
+#[derive(Deserialize)]
+struct Screenshot {
+    clip: Option<Size>,
 }
 
 #[derive(Deserialize)]
@@ -368,227 +485,4 @@ fn file_path(rest: &str) -> Option<PathBuf> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn allowed(path: &Path) -> bool {
-        path.starts_with("/tmp") || path.starts_with("/workspace")
-    }
-
-    fn ask(method: &str, params: &str) -> Result<Verdict, Refusal> {
-        check(method, Some(params.as_bytes()), &allowed)
-    }
-
-    #[test]
-    fn what_clients_need_passes() {
-        for (method, params) in [
-            ("Runtime.evaluate", r#"{"expression":"1"}"#),
-            ("Page.navigate", r#"{"url":"https://example.com/"}"#),
-            ("Page.navigate", r#"{"url":"about:blank#x"}"#),
-            ("Page.navigate", r#"{"url":"data:text/html,x"}"#),
-            ("Page.navigate", r#"{"url":"file:///tmp/page.html?x#y"}"#),
-            ("Page.navigate", r#"{"url":"FILE:/workspace/a%20b.html"}"#),
-            ("Target.createTarget", r#"{"url":""}"#),
-            ("Target.createTarget", "{}"),
-            ("Target.closeTarget", r#"{"targetId":"x"}"#),
-            ("Browser.getVersion", "{}"),
-            (
-                "DOM.setFileInputFiles",
-                r#"{"files":["/tmp/a","/workspace/b"],"nodeId":1}"#,
-            ),
-            (
-                "Input.dispatchDragEvent",
-                r#"{"type":"drop","x":1,"y":2,"data":{"items":[]}}"#,
-            ),
-            ("SystemInfo.getProcessInfo", "{}"),
-            ("Security.setIgnoreCertificateErrors", r#"{"ignore":true}"#),
-            ("Storage.getCookies", "{}"),
-            ("Tracing.start", "{}"),
-        ] {
-            assert_eq!(
-                ask(method, params),
-                Ok(Verdict::Forward),
-                "{method} {params}"
-            );
-        }
-    }
-
-    #[test]
-    fn what_would_leave_the_hub_or_break_others_is_refused_in_words() {
-        for (method, params) in [
-            ("Browser.crash", "{}"),
-            ("Browser.crashGpuProcess", "{}"),
-            ("Browser.getBrowserCommandLine", "{}"),
-            ("Browser.executeBrowserCommand", "{}"),
-            ("Browser.somethingNew", "{}"),
-            ("Page.crash", "{}"),
-            ("Memory.prepareForLeakDetection", "{}"),
-            ("Target.sendMessageToTarget", r#"{"message":"{}"}"#),
-            ("Target.exposeDevToolsProtocol", r#"{"targetId":"x"}"#),
-            ("Target.setRemoteLocations", r#"{"locations":[]}"#),
-            ("Target.openDevTools", r#"{"targetId":"x"}"#),
-            ("Target.attachToTarget", r#"{"targetId":"x"}"#),
-            (
-                "Target.attachToTarget",
-                r#"{"targetId":"x","flatten":false}"#,
-            ),
-            (
-                "Target.setAutoAttach",
-                r#"{"autoAttach":true,"waitForDebuggerOnStart":false}"#,
-            ),
-            (
-                "Target.createBrowserContext",
-                r#"{"proxyServer":"http://1.2.3.4:5"}"#,
-            ),
-            ("Target.createBrowserContext", r#"{"proxyBypassList":"*"}"#),
-            ("SystemInfo.getInfo", "{}"),
-            ("Extensions.loadUnpacked", r#"{"path":"/tmp"}"#),
-            ("Tethering.bind", r#"{"port":1}"#),
-            ("PWA.launch", "{}"),
-            (
-                "DOM.setFileInputFiles",
-                r#"{"files":["/tmp/a","/etc/passwd"]}"#,
-            ),
-            (
-                "DOM.setFileInputFiles",
-                r#"{"files":["/tmp/../etc/passwd"]}"#,
-            ),
-            ("DOM.setFileInputFiles", r#"{"files":["etc/passwd"]}"#),
-            (
-                "Input.dispatchDragEvent",
-                r#"{"data":{"files":["/etc/passwd"]}}"#,
-            ),
-            (
-                "Network.loadNetworkResource",
-                r#"{"url":"file:///etc/passwd"}"#,
-            ),
-        ] {
-            let refusal = ask(method, params).unwrap_err();
-            assert_eq!(refusal.code, code::SERVER, "{method} {params}");
-            assert!(!refusal.message.is_empty());
-        }
-    }
-
-    #[test]
-    fn urls_are_read_as_the_browser_reads_them() {
-        for text in [
-            "file:///etc/passwd",
-            " file:///etc/passwd",
-            "\u{1}fi\tle:///etc/passwd",
-            "FiLe:/etc/passwd",
-            "file:///tmp/../etc/passwd",
-            "file:///tmp/%2e%2e/etc/passwd",
-            "file:///tmp\\..\\etc/passwd",
-            "file:///tmp/%5c..%5c",
-            "file:///tmp/a%00b",
-            "file://host/tmp/a",
-            "file:tmp/a",
-            "file:",
-            "view-source:file:///proc/self/environ",
-            "view-source:https://example.com/",
-            "chrome://crash",
-            "chrome:crash",
-            "devtools://devtools/bundled/inspector.html",
-            "about:version",
-            "about:gpu",
-            "filesystem:file:///tmp/",
-            "chrome-untrusted://x",
-            "googlechrome://x",
-            "example.com",
-            "/etc/passwd",
-        ] {
-            let refusal = url(text, &allowed);
-            assert!(refusal.is_err(), "{text:?}");
-            let params = serde_json::json!({ "url": text }).to_string();
-            assert!(ask("Page.navigate", &params).is_err(), "{text:?}");
-            assert!(ask("Target.createTarget", &params).is_err(), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn a_parameter_named_twice_is_refused() {
-        for (method, params) in [
-            (
-                "Page.navigate",
-                r#"{"url":"https://a.b/","url":"file:///etc/passwd"}"#,
-            ),
-            (
-                "Page.navigate",
-                r#"{"url":"https://a.b/","\u0075rl":"file:///etc/passwd"}"#,
-            ),
-            (
-                "Target.attachToTarget",
-                r#"{"flatten":true,"flatten":false}"#,
-            ),
-            (
-                "DOM.setFileInputFiles",
-                r#"{"files":[],"files":["/etc/passwd"]}"#,
-            ),
-            ("Page.navigate", r#"{"url":["https://a.b/"]}"#),
-        ] {
-            assert_eq!(
-                ask(method, params).unwrap_err().code,
-                code::INVALID_PARAMS,
-                "{params}"
-            );
-        }
-    }
-
-    #[test]
-    fn what_the_hub_answers_or_watches_is_told_apart() {
-        assert_eq!(ask("Browser.close", "{}"), Ok(Verdict::Close));
-        assert_eq!(check("Browser.close", None, &allowed), Ok(Verdict::Close));
-        assert_eq!(
-            ask("Target.attachToBrowserTarget", "{}"),
-            Ok(Verdict::Attach)
-        );
-        assert_eq!(
-            ask("Target.attachToTarget", r#"{"flatten":true}"#),
-            Ok(Verdict::Attach)
-        );
-        assert_eq!(
-            ask("Target.setAutoAttach", r#"{"autoAttach":false}"#),
-            Ok(Verdict::Enumerate)
-        );
-        assert_eq!(
-            ask("Target.activateTarget", r#"{"targetId":"x"}"#),
-            Ok(Verdict::Activate("x".into()))
-        );
-        assert_eq!(
-            ask(
-                "Browser.setDownloadBehavior",
-                r#"{"behavior":"allowAndName","downloadPath":"/tmp/d","eventsEnabled":true}"#
-            ),
-            Ok(Verdict::Downloads(DownloadBehavior {
-                behavior: Behavior::AllowAndName,
-                browser_context_id: None,
-                download_path: Some("/tmp/d".into()),
-                events_enabled: true,
-            }))
-        );
-        assert_eq!(
-            ask("Target.createBrowserContext", r#"{"disposeOnDetach":true}"#),
-            Ok(Verdict::CreateContext)
-        );
-    }
-
-    #[test]
-    fn bodies_in_events_are_bounded() {
-        let bounded = |params: &str| match ask("Network.enable", params) {
-            Ok(Verdict::Instead(text)) => String::from_utf8(text).unwrap(),
-            other => format!("{other:?}"),
-        };
-        assert_eq!(bounded("{}"), r#"{"maxPostDataSize":4194304}"#);
-        assert_eq!(
-            bounded(r#"{"maxTotalBufferSize":9,"maxPostDataSize":99999999}"#),
-            r#"{"maxPostDataSize":4194304,"maxTotalBufferSize":9}"#
-        );
-        for params in [r#"{"maxPostDataSize":0}"#, r#"{"maxPostDataSize":"x"}"#] {
-            assert_eq!(bounded(params), r#"{"maxPostDataSize":4194304}"#);
-        }
-        assert_eq!(
-            ask("Network.enable", r#"{"maxPostDataSize":65536}"#),
-            Ok(Verdict::Forward)
-        );
-    }
-}
+mod tests;

@@ -42,31 +42,6 @@ async fn closing_the_browser_closes_only_the_clients_connection() {
 }
 
 #[tokio::test]
-async fn crashing_the_browser_from_code_is_refused() {
-    let session = open("/").await;
-    for method in ["Browser.crash", "Browser.crashGpuProcess"] {
-        let code = format!(
-            "const cdp = await browser.newBrowserCDPSession(); \
-             await cdp.send('{method}').then(() => 'done', () => 'refused')"
-        );
-        assert_eq!(session.node(&code).await, "refused", "{method}");
-    }
-    for url in [
-        "file:///etc/passwd",
-        "chrome://version",
-        "view-source:http://localhost/",
-    ] {
-        let code = format!("await page.goto('{url}').then(() => 'opened', () => 'refused')");
-        assert_eq!(session.node(&code).await, "refused", "{url}");
-    }
-    assert_eq!(
-        session.node("await page.title()").await,
-        "Tidewater Almanac"
-    );
-    session.stop().await;
-}
-
-#[tokio::test]
 async fn closing_every_tab_leaves_a_blank_one() {
     let session = open("/").await;
     session

@@ -105,13 +105,15 @@ impl Driver {
         };
         tracing::debug!(client_id = %client, "client disconnected");
         member.ended.cancel();
+        self.captures_abandoned(client);
         self.pending
             .retain(|_, pending| pending.client != Some(client));
-        let dialogs = &mut self.dialogs;
+        let (dialogs, recordings) = (&mut self.dialogs, &mut self.recordings);
         self.sessions.retain(|id, session| {
             let stays = session.owner != Some(client);
             if !stays {
                 dialogs.forget(id);
+                recordings.forget(id);
             }
             stays
         });

@@ -3,9 +3,10 @@
 use std::time::Instant;
 
 use serde::Deserialize;
+use serde_json::json;
 
 use super::{Driver, Session, session_id};
-use crate::cdp::message::Message;
+use crate::cdp::message::{Message, payload};
 use crate::cdp::{HubEvent, Page};
 use crate::id::ClientId;
 
@@ -160,6 +161,7 @@ impl Driver {
                 continue;
             };
             self.dialogs.forget(&id);
+            self.recordings.forget(&id);
             self.pending
                 .retain(|_, pending| pending.session.as_deref() != Some(&id));
             let member = session
@@ -221,13 +223,19 @@ impl Driver {
             url,
             title: info.title,
         };
-        let events = self
-            .shared
-            .board()
-            .pages
-            .seen(page, info.browser_context_id);
+        let target = page.target_id.clone();
+        let mut board = self.shared.board();
+        let known = board.pages.get(&target).is_some();
+        let events = board.pages.seen(page, info.browser_context_id);
+        let too_many = !known && board.pages.entries().len() > self.shared.config.max_pages;
+        drop(board);
         if !events.is_empty() {
             self.shared.tell(events);
+        }
+        if too_many {
+            tracing::debug!("a page too many: closed");
+            let params = payload(&json!({ "targetId": target }));
+            self.own(None, "Target.closeTarget", Some(params));
         }
     }
 

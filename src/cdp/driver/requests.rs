@@ -1,5 +1,7 @@
 //! Clients' requests and the browser's answers.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -10,7 +12,7 @@ use super::{Session, session_id};
 use crate::cdp::downloads::Wishes;
 use crate::cdp::hub::take_downloads;
 use crate::cdp::message::{Message, code, empty, error_payload, payload};
-use crate::cdp::policy::{self, Verdict};
+use crate::cdp::policy::{self, Refusal, Verdict};
 use crate::cdp::{ClientKind, download_dir};
 use crate::id::ClientId;
 
@@ -41,7 +43,28 @@ impl Driver {
         };
         let hub = &self.hub;
         let mut params = params;
-        let verdict = policy::check(&method, params.as_deref(), &|path| hub.allows(path));
+        let config = &self.shared.config;
+        let mut verdict = policy::check(&method, params.as_deref(), config, &|p| hub.allows(p));
+        let capture = verdict == Ok(Verdict::Capture);
+        if capture && let Some(message) = self.capture_refused(&method) {
+            let code = code::SERVER;
+            verdict = Err(Refusal { code, message });
+        }
+        if method == "Target.createTarget"
+            && verdict.is_ok()
+            && self.shared.board().pages.entries().len() >= self.shared.config.max_pages
+        {
+            let message = format!(
+                "{} pages are open in this browser (cdp.max_pages): close one first",
+                self.shared.config.max_pages
+            );
+            let code = code::SERVER;
+            verdict = Err(Refusal { code, message });
+        }
+        let Some(member) = self.clients.get(&client) else {
+            return;
+        };
+        self.recordings.ended_by(&session, &method);
         let then = match verdict {
             Err(refusal) => {
                 tracing::debug!(client_id = %client, kind = member.kind.name(), "request refused");
@@ -79,7 +102,15 @@ impl Driver {
                 }
                 Then::Nothing
             }
-            Ok(Verdict::Forward) => Then::Nothing,
+            Ok(Verdict::Forward | Verdict::Capture) => Then::Nothing,
+            Ok(Verdict::Record(kind, other)) => {
+                self.recordings
+                    .began(Instant::now(), client, &session, kind);
+                if let Some(other) = other {
+                    params = Some(Bytes::from(other));
+                }
+                Then::Nothing
+            }
             Ok(Verdict::Instead(other)) => {
                 params = Some(Bytes::from(other));
                 Then::Nothing
@@ -100,7 +131,11 @@ impl Driver {
             then,
             _slot: slot,
         };
+        let captured = capture.then(|| method.clone());
         let id = self.forward(method, params, pending, room);
+        if let (Some(id), Some(method)) = (id, captured) {
+            self.captures.began(Instant::now(), id, method);
+        }
         if let Some(id) = id
             && enumerate
             && let Some(member) = self.clients.get_mut(&client)
@@ -179,7 +214,7 @@ impl Driver {
         self.finish(pending, outcome);
     }
 
-    fn finish(&mut self, pending: Pending, mut outcome: Answer) {
+    pub(super) fn finish(&mut self, pending: Pending, mut outcome: Answer) {
         let Pending {
             client,
             session,
@@ -313,9 +348,7 @@ impl Driver {
                 .is_some_and(|m| sees(&m.kind))
         };
         let hold = self.shared.config.dialog_hold;
-        let released = self
-            .dialogs
-            .release(std::time::Instant::now(), hold, visible);
+        let released = self.dialogs.release(Instant::now(), hold, visible);
         drop(board);
         for (session, event) in released {
             if let Some(client) = self.owner(&session) {
