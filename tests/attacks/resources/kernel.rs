@@ -46,6 +46,7 @@ for _ in range(12):
                 except BlockingIOError: pass
         except OSError: pass
         os.write(total_w, f'{total >> 20}\\n'.encode())
+        os.close(total_w)
         os.read(end, 1)
         os._exit(0)
     children.append(child)
