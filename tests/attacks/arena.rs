@@ -82,7 +82,7 @@ impl Arena {
             Err(text.unwrap_or_else(|| "it panicked".to_owned()))
         });
         let result = verdict.as_ref().map(|_| ()).map_err(|why| {
-            let log = log_tail(&ground_now.daemon);
+            let log = log_tail(ground_now);
             format!("{why}\n--- the end of the daemon's log ---\n{log}")
         });
         table.rows.push(Row {
@@ -258,9 +258,12 @@ fn no_more(after: &Holdings, before: &Holdings) -> bool {
         && after.temporary_files <= before.temporary_files
 }
 
-/// The last lines of a daemon's log.
-fn log_tail(daemon: &Daemon) -> String {
-    let log = daemon.log();
-    let lines: Vec<&str> = log.lines().collect();
+/// The last lines of the daemon's log that are not about the honest session.
+fn log_tail(ground: &Ground) -> String {
+    let log = ground.daemon.log();
+    let lines = log.lines();
+    let lines: Vec<&str> = lines
+        .filter(|line| !line.contains(ground.honest.id()))
+        .collect();
     lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
 }

@@ -1,6 +1,5 @@
 //! What cases say about executions of hostile code.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pagebox::grpc::v1::{ExecuteResponse, Language, Outcome};
@@ -72,15 +71,6 @@ pub(crate) fn last_number(text: &str) -> u64 {
 /// Processes and threads below a daemon.
 pub(crate) fn tasks_below(pid: u32) -> usize {
     descendants(pid).iter().map(tasks_of).sum()
-}
-
-/// The same, by the cgroup each is in, threads counted: what pids controllers count.
-pub(crate) fn tasks_by_name(pid: u32) -> BTreeMap<String, usize> {
-    let mut found = BTreeMap::new();
-    for process in descendants(pid) {
-        *found.entry(process.name.clone()).or_default() += tasks_of(&process);
-    }
-    found
 }
 
 fn tasks_of(process: &Process) -> usize {

@@ -122,7 +122,15 @@ pub(super) async fn inotify(ground: &Ground) {
         .replace("INSTANCES", "900")
         .replace("WATCHES", "60000");
     let seen = session.good(Language::Python, &code).await.stdout;
-    ground.note(format!("inside: {}", seen.trim_end()));
+    let words: Vec<&str> = seen.split_whitespace().collect();
+    let [why, instances, why_watch, watches] = words[..] else {
+        panic!("{seen}");
+    };
+    assert_eq!((why, why_watch), ("EMFILE", "ENOSPC"), "{seen}");
+    assert!(
+        last_number(instances) <= 32 && last_number(watches) <= 16_384,
+        "{seen}"
+    );
     let few = INOTIFY.replace("INSTANCES", "4").replace("WATCHES", "100");
     let other = ground.blank().await;
     assert_eq!(
@@ -141,7 +149,10 @@ pub(super) async fn timers(ground: &Ground) {
     let session = ground.blank().await;
     let code = TIMERS.replace("COUNT", "200000");
     let seen = session.good(Language::Python, &code).await.stdout;
-    ground.note(format!("inside: {}", seen.trim_end()));
+    assert!(
+        seen.starts_with("EAGAIN") && last_number(&seen) <= 4096,
+        "{seen}"
+    );
     let few = TIMERS.replace("COUNT", "100");
     let other = ground.blank().await;
     assert_eq!(

@@ -15,8 +15,8 @@ const DEFAULT_LIMIT: usize = 10 << 20;
 /// Of the daemon while one execution floods it: pieces on their way, the reply, the message, and the
 /// honest session's work.
 const FLOOD_KIB: u64 = 96 << 10;
-const TINY: usize = 600;
-const FRESH: usize = 30;
+const TINY: usize = 240;
+const FRESH: usize = 9;
 /// What the records of that many ended executions may cost, with slack.
 const GROWTH_KIB: u64 = 16 << 10;
 

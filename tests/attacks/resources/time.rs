@@ -86,10 +86,6 @@ pub(super) async fn stopped(ground: &Ground) {
     for (language, code) in [
         (Language::Node, "process.kill(process.pid, 'SIGSTOP')"),
         (
-            Language::Node,
-            "process.kill(-1, 'SIGSTOP'); process.kill(process.pid, 'SIGSTOP')",
-        ),
-        (
             Language::Python,
             "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)",
         ),
