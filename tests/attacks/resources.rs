@@ -127,14 +127,14 @@ const CASES: &[Case] = &[
         number: 16,
         name: "stopped processes",
         tries: "SIGSTOP to itself, to its group, and to everything it may signal",
-        observed: "killed at the deadline, `TIMED_OUT`",
+        observed: "killed at the deadline, `TIMED_OUT`; bash that is not stopped itself: `FAILED`, exit code 147",
         run: |ground| Box::pin(time::stopped(ground)),
     },
     Case {
         number: 17,
         name: "memory of the kernel",
         tries: "fills pipes, unix sockets and TCP connections that nobody reads, in many processes",
-        observed: "counted against `runner.memory`: `OUT_OF_MEMORY`, or writes that are refused before they reach it",
+        observed: "counted against `runner.memory`: `OUT_OF_MEMORY`, or writes that wait before they reach it; cgroup v1 counts TCP apart",
         run: |ground| Box::pin(kernel::buffers(ground)),
     },
     Case {

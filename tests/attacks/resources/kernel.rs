@@ -107,7 +107,8 @@ pub(super) async fn buffers(ground: &Ground) {
         ground.note(format!("{kind}: {:?}, {buffered} MiB", reply.outcome()));
         if ground.mode().limits_groups() {
             inside::ended(&reply, &[Outcome::OutOfMemory, Outcome::Completed]);
-            assert!(buffered <= LIMIT_MIB, "{kind}: {buffered} MiB");
+            // Version 1 counts TCP apart, and gives each socket a little in any case.
+            assert!(buffered <= 2 * LIMIT_MIB, "{kind}: {buffered} MiB");
             assert!(reply.peak_memory_bytes <= LIMIT_MIB << 20, "{kind}");
         }
         goes_on(&session).await;

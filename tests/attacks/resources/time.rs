@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use pagebox::grpc::v1::Language;
+use pagebox::grpc::v1::{Language, Outcome};
 
 use crate::arena::Ground;
-use crate::inside::{LANGUAGES, cpu_time, goes_on, times_out};
+use crate::inside::{LANGUAGES, cpu_time, ended, goes_on, times_out};
 
 const LIMIT: Duration = Duration::from_secs(1);
 /// Long enough for an interpreter to start on a busy machine and say so.
@@ -93,11 +93,15 @@ pub(super) async fn stopped(ground: &Ground) {
             Language::Python,
             "import os, signal\nos.killpg(0, signal.SIGSTOP)",
         ),
-        (Language::Bash, "kill -STOP $$ $PPID; sleep 1000"),
         (Language::Bash, "kill -STOP -1 0; kill -STOP $$; sleep 1000"),
     ] {
         times_out(&session, LIMIT, language, code).await;
     }
+    // The runner of bash sees that what it waits for has stopped, and says so.
+    let code = "kill -STOP $$ $PPID; sleep 1000";
+    let reply = session.exec(Language::Bash, code).await;
+    ended(&reply, &[Outcome::Failed]);
+    assert_eq!(reply.exit_code, 128 + 19);
     goes_on(&session).await;
     session.stop().await;
 }
