@@ -39,17 +39,23 @@ impl Mode {
         let text = |probe: &serde_json::Value, key: &str| {
             probe[key].as_str().unwrap_or_default().to_owned()
         };
-        let works = |name: &str| {
-            probes
-                .iter()
-                .any(|probe| text(probe, "mechanism").contains(name) && probe["state"] == "works")
+        // "memory limit (cgroup v2)", "cgroup-memory: version 2".
+        let works = |version: &str| {
+            probes.iter().any(|probe| {
+                let line = format!("{} {}", text(probe, "mechanism"), text(probe, "detail"));
+                probe["state"] == "works"
+                    && line.contains("cgroup")
+                    && [format!("v{version}"), format!("version {version}")]
+                        .iter()
+                        .any(|name| line.contains(name))
+            })
         };
         let root = std::fs::metadata("/proc/self").expect("/proc").uid() == 0;
         Self {
             root,
-            cgroup: if works("cgroups (version 2)") {
+            cgroup: if works("2") {
                 Cgroup::V2
-            } else if works("cgroups (version 1)") {
+            } else if works("1") {
                 Cgroup::V1
             } else {
                 Cgroup::None
