@@ -33,6 +33,9 @@ test: setup-dev check ## Set up, run every check, then every test
 attack: setup-dev ## Run the attack suite alone and print its table
 	cargo test --locked --test attacks
 
+attack-doc: setup-dev ## Write docs/attack-suite.md anew from the cases
+	PAGEBOX_WRITE_ATTACK_DOC=1 cargo test --locked --test attacks -- --exact 'docs/attack-suite.md is what the cases say'
+
 check: setup-dev ## Formatting, lints, proto lint
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
@@ -96,4 +99,4 @@ clean: ## Remove what was built and installed inside this directory
 	cargo clean
 	rm -rf runners/node/node_modules runners/python/.venv tests/tools/node_modules tests/tools/.venv
 
-.PHONY: help demo test attack check run fuzz bench build setup setup-dev fmt clean
+.PHONY: help demo test attack attack-doc check run fuzz bench build setup setup-dev fmt clean

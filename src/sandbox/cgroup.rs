@@ -24,6 +24,10 @@ const CPU_PERIOD_US: u64 = 100_000;
 /// A group whose last process was just reaped can stay busy for a moment.
 const REMOVE_TRIES: u32 = 50;
 const REMOVE_PAUSE: Duration = Duration::from_millis(2);
+/// Memory of socket buffers on version 1.
+const SOCKET_MEMORY: &str = "memory.kmem.tcp.limit_in_bytes";
+/// Socket buffers may take this part of a group's memory, on top of it.
+const SOCKET_MEMORY_PART: u64 = 4;
 /// What groups of a spawner are called: `pagebox-PID-STARTTIME`.
 const PREFIX: &str = "pagebox-";
 
@@ -275,6 +279,15 @@ impl Group {
         match self.version {
             Version::V1 => {
                 files.push(("memory", "memory.limit_in_bytes", memory.clone()));
+                // Version 1 counts it apart, and without a limit of ours not at all: one session
+                // could then take what there is for the whole host.
+                let sockets = limits.memory.0 / SOCKET_MEMORY_PART;
+                if self
+                    .dir("memory")
+                    .is_some_and(|dir| dir.join(SOCKET_MEMORY).exists())
+                {
+                    files.push(("memory", SOCKET_MEMORY, sockets.to_string()));
+                }
                 // Present only with swap accounting; without it there is nothing to limit.
                 if let Some(dir) = self.dir("memory")
                     && dir.join("memory.memsw.limit_in_bytes").exists()

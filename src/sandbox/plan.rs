@@ -21,6 +21,12 @@ const MIN_OPEN_FILES: u64 = 64;
 const MIN_PROCESSES: u32 = 4;
 /// The listeners of both namespaces fit one message.
 const MAX_PORTS: usize = 96;
+/// RLIMIT_SIGPENDING: signals that wait, and POSIX timers, of which each holds one ready.
+const PENDING_SIGNALS: u64 = 4096;
+/// The host's limit for one user is 128 by default. A program has one.
+const INOTIFY_INSTANCES: u32 = 32;
+/// A development server watches every directory of its project.
+const INOTIFY_WATCHES: u32 = 16_384;
 
 /// Everything about one sandbox that does not depend on the process that becomes it.
 pub(super) struct Plan {
@@ -106,6 +112,7 @@ impl Plan {
             ),
             (Resource::RLIMIT_CORE, 0),
             (Resource::RLIMIT_MEMLOCK, 0),
+            (Resource::RLIMIT_SIGPENDING, PENDING_SIGNALS),
         ];
         if !memory_is_limited {
             rlimits.push((Resource::RLIMIT_DATA, spec.limits.group.memory.0));
@@ -125,6 +132,8 @@ impl Plan {
                 ("max_net_namespaces", namespaces.net),
                 ("max_pid_namespaces", namespaces.pid),
                 ("max_user_namespaces", namespaces.user),
+                ("max_inotify_instances", INOTIFY_INSTANCES),
+                ("max_inotify_watches", INOTIFY_WATCHES),
             ],
         })
     }
@@ -198,7 +207,9 @@ mod tests {
     #[test]
     fn what_the_image_does_not_name_cannot_be_created_inside() {
         let plan = plan(&spec(), true).unwrap();
-        assert_eq!(plan.namespace_limits.len(), 8);
-        assert!(plan.namespace_limits.iter().all(|(_, value)| *value == 0));
+        let namespaces = plan.namespace_limits.iter();
+        let mut namespaces = namespaces.filter(|(name, _)| name.ends_with("_namespaces"));
+        assert_eq!(namespaces.clone().count(), 8);
+        assert!(namespaces.all(|(_, value)| *value == 0));
     }
 }

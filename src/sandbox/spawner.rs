@@ -30,6 +30,7 @@ use super::wire::{self, Command, Message, Reply, Request};
 use super::{mounts, sys};
 
 mod files;
+mod owner;
 mod sandbox;
 mod space;
 mod start;

@@ -1,38 +1,52 @@
 //! Where cases run: one daemon, an honest session beside the attack, and what is looked at after
 //! every case.
+//!
+//! A case that failed may have left anything behind, so the next one gets a new daemon.
 
-use std::io::Write as _;
 use std::path::Path;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use pagebox::grpc::v1::{Language, Outcome, SessionOptions};
+use pagebox::grpc::v1::{ListSessionsRequest, SessionState};
 use tokio::runtime::Runtime;
-use tokio::sync::oneshot;
 
 use crate::case::Case;
-use crate::client::{Client, OpenSession, describe, seconds};
+use crate::client::{Client, OpenSession};
 use crate::daemon::Daemon;
+use crate::honest::{Beside, Honest};
 use crate::leaks::{Holdings, holdings, resident_kib};
+use crate::mode::Mode;
+use crate::own::Own;
 use crate::site::Site;
+use crate::table::{Row, Seen, Table};
 
 const CONFIG: &str = "[session]\nmax_sessions = 20\n";
 /// No case takes this long; a hang is a failure.
-const CASE_LIMIT: Duration = Duration::from_secs(180);
+const CASE_LIMIT: Duration = Duration::from_secs(300);
 /// Generous: what is asked for is one second, and the table says how long it was.
-const CLEAN_LIMIT: Duration = Duration::from_secs(10);
-/// Between two executions of the honest session.
-const HONEST_PAUSE: Duration = Duration::from_millis(100);
-/// The honest session's slowest execution, generously: attack and honest share two cores here.
-const HONEST_LIMIT: Duration = Duration::from_secs(20);
-/// What the daemon may keep of a case in memory.
-const MEMORY_LIMIT_KIB: u64 = 64 << 10;
+const CLEAN_LIMIT: Duration = Duration::from_secs(15);
+/// Between two looks at what is left.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
+/// How long the daemon may take to list its sessions.
+const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+/// What the daemon may keep of a case in memory: an allocator's slack after its largest messages.
+const CASE_MEMORY_KIB: u64 = 96 << 10;
+/// What it may keep of all of them: slack does not add up, leaks do.
+const RUN_MEMORY_KIB: u64 = 160 << 10;
+/// How much of the daemon's log a failure shows.
+const LOG_LINES: usize = 40;
 
-/// All cases' ground, built by the first that runs, and the rows of the table.
+/// The ground of all cases, made by the first that runs, and the table.
 #[derive(Default)]
 pub(crate) struct Arena {
-    ground: OnceLock<(Ground, Runtime)>,
-    rows: Mutex<Vec<Row>>,
+    runtime: OnceLock<Runtime>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    ground: Option<Ground>,
+    table: Table,
 }
 
 /// What a case has to work with.
@@ -40,86 +54,68 @@ pub(crate) struct Ground {
     daemon: Daemon,
     site: Site,
     client: Client,
-}
-
-struct Row {
-    number: u16,
-    name: &'static str,
-    verdict: Result<Observed, String>,
-    took: Duration,
-}
-
-/// What was seen around a case.
-struct Observed {
-    /// Sorted times of the honest session's executions.
-    honest: Vec<Duration>,
-    clean_after: Duration,
-    /// Of the daemon, against before the case.
-    memory_kib: i64,
+    mode: Mode,
+    honest: Honest,
+    /// Memory of the daemon before its first case, in KiB.
+    first_memory: u64,
+    notes: Mutex<Vec<String>>,
 }
 
 impl Arena {
     /// Runs a case and looks at what is left of it.
     ///
     /// # Errors
-    /// With what was wrong, in words.
+    /// With what was wrong, in words, and the end of the daemon's log.
     pub(crate) fn run(&self, case: &'static Case) -> Result<(), String> {
-        let (ground, runtime) = self.ground.get_or_init(|| {
-            let runtime = Runtime::new().expect("a runtime");
-            let ground = runtime.block_on(Ground::start());
-            (ground, runtime)
-        });
+        let runtime = self
+            .runtime
+            .get_or_init(|| Runtime::new().expect("a runtime"));
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let State { ground, table } = &mut *state;
+        let ground_now = ground.get_or_insert_with(|| runtime.block_on(Ground::start()));
+        table.mode(&ground_now.mode);
         let started = Instant::now();
-        let work = std::panic::AssertUnwindSafe(|| runtime.block_on(ground.observe(case)));
+        let work = std::panic::AssertUnwindSafe(|| runtime.block_on(ground_now.observe(case)));
         let verdict = std::panic::catch_unwind(work).unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().cloned();
             let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
             Err(text.unwrap_or_else(|| "it panicked".to_owned()))
         });
-        let result = verdict.as_ref().map(|_| ()).map_err(Clone::clone);
-        self.rows.lock().expect("no panic with it").push(Row {
-            number: case.number,
-            name: case.name,
+        let result = verdict.as_ref().map(|_| ()).map_err(|why| {
+            let log = log_tail(ground_now);
+            format!("{why}\n--- the end of the daemon's log ---\n{log}")
+        });
+        table.rows.push(Row {
+            case,
             verdict,
             took: started.elapsed(),
+            notes: ground_now.take_notes(),
         });
+        if result.is_err() {
+            let _guard = runtime.enter();
+            *ground = None;
+        }
         result
     }
 
-    /// A line for each case that ran.
-    pub(crate) fn print_table(&self) {
-        let rows = self.rows.lock().expect("no panic with it");
-        if rows.is_empty() {
-            return;
+    /// Prints the table and looks at the run as a whole, if anything ran.
+    ///
+    /// # Errors
+    /// When the daemon's memory grew with the cases.
+    pub(crate) fn finish(&self) -> Result<(), String> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.table.print();
+        let Some(ground) = state.ground.take() else {
+            return Ok(());
+        };
+        let (first, last) = (ground.first_memory, resident_kib(ground.daemon.pid()));
+        println!("The daemon used {first} KiB before the first case, {last} KiB after the last.");
+        if last > first + RUN_MEMORY_KIB {
+            return Err(format!("the daemon grew by {} KiB in all", last - first));
         }
-        let mut out = std::io::stdout().lock();
-        let head = "case                                          result   took  clean  honest p50/p99    memory";
-        let _ = writeln!(out, "\n{head}");
-        for row in &*rows {
-            let name = format!("{:>3} {}", row.number, row.name);
-            let took = row.took.as_secs_f64();
-            let _ = match &row.verdict {
-                Ok(seen) => writeln!(
-                    out,
-                    "{name:<46}held   {took:>4.1} s {:>4} ms {:>6}/{:<6} ms {:>+6} KiB",
-                    seen.clean_after.as_millis(),
-                    seen.percentile(50).as_millis(),
-                    seen.percentile(99).as_millis(),
-                    seen.memory_kib
-                ),
-                Err(_) => writeln!(out, "{name:<46}FAILED {took:>4.1} s"),
-            };
-        }
-    }
-}
-
-impl Observed {
-    fn percentile(&self, percent: usize) -> Duration {
-        let last = self.honest.len().saturating_sub(1);
-        self.honest
-            .get(last * percent / 100)
-            .copied()
-            .unwrap_or_default()
+        let _guard = self.runtime.get().map(Runtime::enter);
+        drop(ground);
+        Ok(())
     }
 }
 
@@ -128,10 +124,20 @@ impl Ground {
         let daemon = Daemon::start(Path::new(env!("CARGO_BIN_EXE_pagebox")), CONFIG);
         let client = Client::new(&daemon.url());
         let site = Site::start().await.expect("a free port");
+        let honest = Honest::open(&client).await;
+        let held = holdings(daemon.pid(), &daemon.temporary());
+        assert!(
+            held.descriptors > 0 && held.mounts > 0,
+            "this user cannot see what the daemon holds: {held:?}"
+        );
         Self {
+            first_memory: resident_kib(daemon.pid()),
             daemon,
             site,
             client,
+            mode: Mode::of_this_host(),
+            honest,
+            notes: Mutex::default(),
         }
     }
 
@@ -150,6 +156,11 @@ impl Ground {
         &self.client
     }
 
+    /// How strongly this host isolates.
+    pub(crate) fn mode(&self) -> &Mode {
+        &self.mode
+    }
+
     /// A new session on a page of the site. The case stops it.
     pub(crate) async fn open(&self, path: &str) -> OpenSession {
         self.client.open(&self.site.url(path)).await
@@ -160,77 +171,99 @@ impl Ground {
         self.client.open("about:blank").await
     }
 
+    /// A second daemon with a configuration of its own (TOML), for a case whose limits would take
+    /// too long to reach, or that ends the daemon. The case ends it with [`Own::end`].
+    pub(crate) fn own(&self, config: &str) -> Own {
+        Own::start(config)
+    }
+
+    /// Says in the table what this host could not show, or what was measured.
+    pub(crate) fn note(&self, text: impl Into<String>) {
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        notes.push(text.into());
+    }
+
+    fn take_notes(&self) -> Vec<String> {
+        std::mem::take(&mut self.notes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn holdings(&self) -> Holdings {
         holdings(self.daemon.pid(), &self.daemon.temporary())
     }
 
-    async fn observe(&self, case: &Case) -> Result<Observed, String> {
-        let options = SessionOptions {
-            ttl: seconds(600),
-            ..SessionOptions::default()
-        };
-        let honest = self.client.open_with(options).await;
-        work(&honest).await?;
+    async fn observe(&self, case: &Case) -> Result<Seen, String> {
+        self.honest.work().await?;
         let before = self.holdings();
         let memory = resident_kib(self.daemon.pid());
-        let (stop, stopped) = oneshot::channel();
-        let beside = tokio::spawn(beside(honest.clone(), stopped));
+        let beside = Beside::start(&self.honest);
         let attacked = tokio::time::timeout(CASE_LIMIT, (case.run)(self)).await;
         let cleaning = Instant::now();
         // The honest session's own work comes and goes, so it ends before anything is counted.
-        let _ = stop.send(());
-        let times = beside.await.map_err(|error| error.to_string())?;
+        let honest = beside.end().await?;
         attacked.map_err(|_| format!("it did not end within {CASE_LIMIT:?}"))?;
-        let honest_times = times.map_err(|why| format!("the honest session beside it: {why}"))?;
-        work(&honest).await?;
-        let mut after = self.holdings();
-        while after != before && cleaning.elapsed() < CLEAN_LIMIT {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            after = self.holdings();
-        }
-        let clean_after = cleaning.elapsed();
-        if after != before {
-            return Err(format!(
-                "{CLEAN_LIMIT:?} later the daemon holds\n{after:?}, before\n{before:?}"
-            ));
-        }
+        self.only_the_honest_session_is_left().await?;
+        self.honest.work().await?;
+        let clean_after = loop {
+            let after = self.holdings();
+            if no_more(&after, &before) {
+                break cleaning.elapsed();
+            }
+            if cleaning.elapsed() > CLEAN_LIMIT {
+                return Err(format!(
+                    "{CLEAN_LIMIT:?} later the daemon holds\n{after:?}, before\n{before:?}"
+                ));
+            }
+            tokio::time::sleep(LOOK_PAUSE).await;
+        };
         let now = resident_kib(self.daemon.pid());
-        if now > memory + MEMORY_LIMIT_KIB {
+        if now > memory + CASE_MEMORY_KIB {
             return Err(format!("the daemon grew from {memory} to {now} KiB"));
         }
-        honest.stop().await;
-        Ok(Observed {
-            honest: honest_times,
+        Ok(Seen {
+            honest,
             clean_after,
             memory_kib: now.cast_signed() - memory.cast_signed(),
         })
     }
-}
 
-/// One execution as anyone would run it.
-async fn work(honest: &OpenSession) -> Result<Duration, String> {
-    let started = Instant::now();
-    let reply = honest.exec(Language::Node, "await page.evaluate('6 * 7')");
-    let reply = tokio::time::timeout(HONEST_LIMIT, reply)
-        .await
-        .map_err(|_| format!("an execution took longer than {HONEST_LIMIT:?}"))?;
-    if reply.outcome() == Outcome::Completed && reply.result.as_deref() == Some("42") {
-        Ok(started.elapsed())
-    } else {
-        Err(describe(&reply))
+    async fn only_the_honest_session_is_left(&self) -> Result<(), String> {
+        let mut sessions = self.client.sessions();
+        let list = sessions.list_sessions(ListSessionsRequest::default());
+        let list = tokio::time::timeout(ANSWER_LIMIT, list)
+            .await
+            .map_err(|_| format!("the daemon did not answer within {ANSWER_LIMIT:?}"))?
+            .map_err(|status| status.to_string())?
+            .into_inner();
+        let left: Vec<_> = list
+            .sessions
+            .into_iter()
+            .filter(|session| session.state() == SessionState::Ready)
+            .map(|session| session.id)
+            .filter(|id| *id != self.honest.id())
+            .collect();
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("it did not stop its sessions {left:?}"))
+        }
     }
 }
 
-/// Works until told to stop; the times, sorted.
-async fn beside(
-    honest: OpenSession,
-    mut stopped: oneshot::Receiver<()>,
-) -> Result<Vec<Duration>, String> {
-    let mut times = Vec::new();
-    while stopped.try_recv().is_err() {
-        times.push(work(&honest).await?);
-        tokio::time::sleep(HONEST_PAUSE).await;
-    }
-    times.sort();
-    Ok(times)
+/// The honest session may have lost something meanwhile, so less is fine.
+fn no_more(after: &Holdings, before: &Holdings) -> bool {
+    after.processes <= before.processes
+        && after.mounts <= before.mounts
+        && after.cgroups <= before.cgroups
+        && after.descriptors <= before.descriptors
+        && after.temporary_files <= before.temporary_files
+}
+
+/// The last lines of the daemon's log that are not about the honest session.
+fn log_tail(ground: &Ground) -> String {
+    let log = ground.daemon.log();
+    let lines = log.lines();
+    let lines: Vec<&str> = lines
+        .filter(|line| !line.contains(ground.honest.id()))
+        .collect();
+    lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
 }

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use crate::arena::Ground;
 
 /// The work of a case; a panic is its failure.
-pub(crate) type Attack<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+pub(crate) type Attack<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 /// Cases on one subject.
 pub(crate) struct Group {
@@ -26,6 +26,6 @@ pub(crate) struct Case {
     pub(crate) tries: &'static str,
     /// What is seen: "EAGAIN at the limit of processes; the outcome is `TIMED_OUT`".
     pub(crate) observed: &'static str,
-    /// Does it and looks.
+    /// Does it and looks. What it opened it stops.
     pub(crate) run: for<'a> fn(&'a Ground) -> Attack<'a>,
 }

@@ -18,11 +18,19 @@ mod site;
 mod arena;
 mod browser;
 mod case;
+mod catalogue;
 mod escape;
+mod honest;
+mod inside;
+mod mode;
 mod network;
+mod outside;
+mod own;
 mod parsers;
 mod protocol;
 mod resources;
+mod services;
+mod table;
 
 use std::sync::Arc;
 
@@ -40,6 +48,7 @@ fn groups() -> Vec<Group> {
         protocol::group(),
         browser::group(),
         parsers::group(),
+        services::group(),
     ]
 }
 
@@ -48,14 +57,24 @@ fn main() {
     // The honest session beside a case would otherwise suffer from the next one.
     arguments.test_threads = Some(1);
     let arena = Arc::new(Arena::default());
-    let trials = groups()
+    let cases = groups().into_iter().flat_map(|group| group.cases);
+    let about = [
+        Trial::test("numbers of cases are given once", || {
+            catalogue::numbers_are_unique(&groups()).map_err(Into::into)
+        }),
+        Trial::test("docs/attack-suite.md is what the cases say", || {
+            catalogue::document_is_current(&groups()).map_err(Into::into)
+        }),
+    ];
+    let trials = about
         .into_iter()
-        .flat_map(|group| group.cases)
-        .map(|case| trial(case, Arc::clone(&arena)))
+        .chain(cases.map(|case| trial(case, Arc::clone(&arena))))
         .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
-    arena.print_table();
-    drop(arena);
+    if let Err(why) = arena.finish() {
+        eprintln!("{why}");
+        std::process::exit(101);
+    }
     conclusion.exit();
 }
 

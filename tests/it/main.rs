@@ -17,7 +17,6 @@ mod shared;
 #[path = "../common/site.rs"]
 mod site;
 
-mod attacks;
 mod bash;
 mod browser;
 mod callers;

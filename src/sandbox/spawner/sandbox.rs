@@ -20,7 +20,7 @@ use super::super::spec::{Control, Exit, ExitStatus, SandboxSpec, Usage};
 use super::super::sys::{self, Forked};
 use super::super::usage::Counters;
 use super::super::wire::{self, CounterKind, Message, Reply};
-use super::{BUILD_DEADLINE, Spawner};
+use super::{BUILD_DEADLINE, Spawner, owner};
 
 /// `oom_score_adj` of a sandbox's pid 1, at least: before anything of the host, after the program.
 /// As root this is also the floor for everything inside.
@@ -223,7 +223,11 @@ impl Spawner {
             error
         };
         space.netns(spec.network).enter().map_err(undo)?;
-        let forked = sys::clone3(child::NAMESPACES);
+        let forked = if self.rootless {
+            sys::clone3(child::NAMESPACES)
+        } else {
+            owner::clone_for(space.uid)
+        };
         let (pid, pidfd) = match forked {
             Ok(Forked::Child) => {
                 drop((ends.sync, ends.status, ends.report));
