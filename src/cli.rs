@@ -7,6 +7,7 @@ mod completions;
 mod config;
 mod doctor;
 mod exec;
+mod limits;
 mod network;
 mod output;
 mod serve;

@@ -41,8 +41,8 @@ pub use open_files::raise_open_files;
 pub use process::{SpawnerProcess, drop_privileges, start_spawner};
 pub use spawner::{is_spawner, spawner_main};
 pub use spec::{
-    Control, Exit, ExitStatus, GroupLimits, HostReport, IpFamily, Network, Probe, ProbeState,
-    SandboxLimits, SandboxSpec, SpaceSpec, SpawnerConfig, Usage, Weakening,
+    CgroupMode, Control, Exit, ExitStatus, GroupLimits, HostReport, IpFamily, LimitOf, Network,
+    Probe, ProbeState, SandboxLimits, SandboxSpec, SpaceSpec, SpawnerConfig, Usage, Weakening,
 };
 
 #[cfg(test)]

@@ -53,6 +53,7 @@ pub fn start_spawner(config: &Config) -> anyhow::Result<SpawnerProcess> {
         allow_degraded: config.sandbox.allow_degraded.clone(),
         uid_base: config.sandbox.uid_base,
         uid_count: config.sandbox.uid_count,
+        cgroups: config.sandbox.cgroups,
     })
     .context("cannot start the spawner")?;
     if is_root().context("cannot read /proc/self/status")? {

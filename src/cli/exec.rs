@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use tokio::net::UnixStream;
 
 use self::drive::{Ended, Format};
+use super::limits::ExecutionLimitArgs;
 use super::{ConfigFile, Error, NetworkArgs, host_loopback, pair, port, runtime, seconds};
 use crate::config::{DEFAULT_LISTEN, Loaded};
 use crate::execution::MAX_CODE_BYTES;
@@ -38,7 +39,7 @@ Examples:
   pagebox exec -t 120 --env USER_NAME=ada tests/login.mjs
   echo 'agent-browser snapshot -i' | pagebox exec -l bash --url https://example.com -
   pagebox exec --allow '*.example.com' --url https://example.com -e 'await page.title()'
-  pagebox exec --offline -l python untrusted.py
+  pagebox exec --offline --memory '256 MiB' -l python untrusted.py
   id=$(pagebox session create --url https://example.com)
   pagebox exec -s $id -e 'await page.click(\"a\"); page.url()' --json")]
 pub(super) struct Args {
@@ -86,6 +87,8 @@ pub(super) struct Args {
     /// Let the session reach this port of the host's loopback, '*' for all (own daemon only)
     #[arg(long, value_name = "PORT", value_parser = port, conflicts_with = "session")]
     host_loopback: Vec<String>,
+    #[command(flatten)]
+    limits: ExecutionLimitArgs,
     #[command(flatten)]
     network: NetworkArgs,
 }
@@ -172,6 +175,7 @@ fn options(args: &Args, code: String) -> v1::ExecutionOptions {
         environment: args.env.iter().cloned().collect(),
         output_limits: None,
         origin: "pagebox-exec".to_owned(),
+        limits: Some(args.limits.wire()),
     }
 }
 
@@ -305,6 +309,8 @@ mod tests {
             "-t",
             "5",
             "--fresh",
+            "--memory",
+            "128 MiB",
             "--env",
             "A=b=c",
             "-e",
@@ -328,6 +334,10 @@ mod tests {
                 environment: [("A".to_owned(), "b=c".to_owned())].into(),
                 output_limits: None,
                 origin: "pagebox-exec".into(),
+                limits: Some(v1::ExecutionLimits {
+                    memory_bytes: 128 << 20,
+                    ..v1::ExecutionLimits::default()
+                }),
             }
         );
         let args = parse(&["-s", "id", "-e", "x"]);

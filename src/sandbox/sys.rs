@@ -80,6 +80,13 @@ pub(super) fn pidfd_kill(pidfd: BorrowedFd<'_>) -> Result<()> {
     Errno::result(result).map(drop)
 }
 
+/// Sets the niceness of a process and of what it forks from then on.
+pub(super) fn set_nice(pid: i32, nice: i32) -> Result<()> {
+    // SAFETY: takes integers only.
+    Errno::result(unsafe { libc::setpriority(libc::PRIO_PROCESS, pid.unsigned_abs(), nice) })
+        .map(drop)
+}
+
 /// What wait4 tells of an ended process.
 pub(super) struct Waited {
     pub(super) pid: i32,
