@@ -14,6 +14,7 @@
 //!
 //! `docs/sandbox.md` explains the steps, images, profiles and limits.
 
+mod allocator;
 mod cgroup;
 mod child;
 mod client;
@@ -34,6 +35,7 @@ mod sys;
 mod usage;
 mod wire;
 
+pub use allocator::return_large_buffers;
 pub use client::{ControlEnd, Sandbox, Sandboxes, Scratch, Space};
 pub use error::{Error, StepError};
 pub use image::Image;

@@ -37,6 +37,7 @@ const SESSION_FILES: usize = 96;
 /// # Errors
 /// When an image cannot be read, or this host cannot isolate what the configuration asks for.
 pub fn start_spawner(config: &Config) -> anyhow::Result<SpawnerProcess> {
+    sandbox::return_large_buffers();
     let runners = config.runners_dir()?;
     let images_dir = config.images_dir()?;
     let node = NodeFiles::find();

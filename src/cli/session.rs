@@ -321,11 +321,17 @@ fn details(session: &v1::Session) -> String {
         ),
         (
             "limits",
-            session.limits.as_ref().map_or_else(String::new, limits::session_line),
+            session
+                .limits
+                .as_ref()
+                .map_or_else(String::new, limits::session_line),
         ),
         (
             "of contexts",
-            session.execution_limits.as_ref().map_or_else(String::new, limits::execution_line),
+            session
+                .execution_limits
+                .as_ref()
+                .map_or_else(String::new, limits::execution_line),
         ),
         ("url", session.url.clone()),
         ("title", session.title.clone()),

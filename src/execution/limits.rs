@@ -41,19 +41,17 @@ pub struct SessionLimits {
 const MIN_MEMORY: Bytes = Bytes::mib(96);
 /// With less, no runner starts: node has eleven threads.
 const MIN_PROCESSES: u32 = 32;
-/// With less, starting takes longer than its timeout.
+/// With less, starting a browser or a runner takes longer than its timeout.
 const MIN_CPU_PERCENT: u32 = 10;
 /// With less, no runner starts: python keeps its own above 64.
 const MIN_OPEN_FILES: u64 = 128;
 /// One page.
 const MIN_FILE_SIZE: Bytes = Bytes::kib(4);
 
-/// With less, Chromium and one runner do not start.
+/// With less, Chromium and one runner do not start: 128 MiB are too little.
 const MIN_SESSION_MEMORY: Bytes = Bytes::mib(256);
-/// With less, Chromium hangs.
+/// With less, Chromium hangs: 64 are too few.
 const MIN_SESSION_PROCESSES: u32 = 128;
-/// With less, Chromium does not answer before its start timeout.
-const MIN_SESSION_CPU_PERCENT: u32 = 50;
 /// What Pagebox itself puts there fits.
 const MIN_SCRATCH: Bytes = Bytes::mib(1);
 const MIN_SCRATCH_INODES: u64 = 64;
@@ -118,7 +116,7 @@ impl SessionLimits {
             cpu_percent: within(
                 field("cpu_percent"),
                 self.cpu_percent,
-                MIN_SESSION_CPU_PERCENT,
+                MIN_CPU_PERCENT,
                 most.cpu_percent,
             )?,
             scratch: within(

@@ -212,7 +212,9 @@ impl Worker {
                 let page_replaced = &mut self.lost.page;
                 match launched {
                     Some(launched) => launched.connect(&self.env, page_replaced).await,
-                    None => start::start(self.language, &self.env, self.limits, page_replaced).await,
+                    None => {
+                        start::start(self.language, &self.env, self.limits, page_replaced).await
+                    }
                 }
             };
             self.live = Some(tokio::select! {

@@ -494,7 +494,10 @@ fn ending_error(outcome: Outcome, why: &Why<'_>) -> Option<ExecutionError> {
                     "killed: the session, its browser included, reached its memory limit of {}",
                     why.memory
                 ),
-                _ => format!("killed: the sandbox reached its memory limit of {}", why.memory),
+                _ => format!(
+                    "killed: the sandbox reached its memory limit of {}",
+                    why.memory
+                ),
             },
         ),
         Outcome::OutputLimit => (

@@ -64,7 +64,11 @@ impl Cgroups {
             Some(own) => offered(&read(&own.join("cgroup.controllers").to_string_lossy())),
             None => Vec::new(),
         };
-        let on_v1: Vec<_> = layout.v1.iter().map(|(controller, _)| *controller).collect();
+        let on_v1: Vec<_> = layout
+            .v1
+            .iter()
+            .map(|(controller, _)| *controller)
+            .collect();
         let mut reasons = Vec::new();
         // For memory, then for anything.
         for wanted in [&[Controller::Memory][..], &Controller::ALL] {
@@ -133,7 +137,8 @@ impl Cgroups {
                 if self.has(controller) {
                     return (format!("{what}{kind}"), None);
                 }
-                let detail = format!("{why}: {lost}. To limit it, {DELEGATE}; or allow `no-cgroup`");
+                let detail =
+                    format!("{why}: {lost}. To limit it, {DELEGATE}; or allow `no-cgroup`");
                 (what.to_owned(), Some(detail))
             })
             .collect()
@@ -182,7 +187,11 @@ fn version_1(own: &[(Controller, PathBuf)], name: &str) -> Result<Group, StepErr
 
 fn version_2(own: Option<&Path>, name: &str, daemon_pid: i32) -> Result<Group, StepError> {
     let own = own.ok_or_else(|| {
-        StepError::new("cgroup", Errno::ENOENT, "no hierarchy of version 2 is mounted")
+        StepError::new(
+            "cgroup",
+            Errno::ENOENT,
+            "no hierarchy of version 2 is mounted",
+        )
     })?;
     let file = own.join("cgroup.controllers");
     let available = fs::read_to_string(&file)
@@ -304,6 +313,19 @@ mod tests {
         let own = identity(std::process::id()).unwrap();
         assert!(own.starts_with(&format!("{}-", std::process::id())));
         assert_eq!(identity(u32::MAX), None);
+    }
+
+    #[test]
+    fn a_version_asked_for_by_name_must_be_there() {
+        for (mode, missing) in [
+            ("v1", version_1(&[], "x").map(drop)),
+            ("v2", version_2(None, "x", 1).map(drop)),
+        ] {
+            let error = asked(mode, missing.unwrap_err()).to_string();
+            assert!(error.contains("mounted"), "{error}");
+            assert!(error.contains(&format!("cgroups = \"{mode}\"")), "{error}");
+            assert!(error.contains("set cgroups = \"auto\""), "{error}");
+        }
     }
 
     #[test]

@@ -182,9 +182,7 @@ impl Spawner {
                 Err(error) => self.reply(id, Err(error), &[]),
             },
             Command::Kill(sandbox) => {
-                if let Some(sandbox) = self.sandboxes.get_mut(&sandbox) {
-                    sandbox.kill();
-                }
+                self.kill(sandbox);
                 self.reply(id, Ok(Reply::Done), &[])
             }
             Command::Usage(sandbox) => {

@@ -23,9 +23,9 @@ impl Counters {
 
     /// Whether cpu time is counted: then the rest is as far as this host can.
     pub(super) fn count_cpu(&self) -> bool {
-        self.0.iter().any(|(kind, _)| {
-            matches!(kind, CounterKind::CpuNanoseconds | CounterKind::CpuStat)
-        })
+        self.0
+            .iter()
+            .any(|(kind, _)| matches!(kind, CounterKind::CpuNanoseconds | CounterKind::CpuStat))
     }
 
     /// What they say now; a counter that is missing or gone counts as zero or `None`.
@@ -36,7 +36,11 @@ impl Counters {
             let Ok(length) = file.read_at(&mut bytes, 0) else {
                 continue;
             };
-            add(&mut usage, *kind, &String::from_utf8_lossy(&bytes[..length]));
+            add(
+                &mut usage,
+                *kind,
+                &String::from_utf8_lossy(&bytes[..length]),
+            );
         }
         usage
     }

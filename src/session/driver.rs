@@ -273,7 +273,11 @@ fn crash_detail(exit: &Exit) -> String {
             "its browser was killed at the session's memory limit".to_owned()
         }
         status if exit.usage.oom_kills > 0 => {
-            let whose = if exit.usage.memory_reached > 0 { "its" } else { "the session's" };
+            let whose = if exit.usage.memory_reached > 0 {
+                "its"
+            } else {
+                "the session's"
+            };
             format!("its browser crashed ({status:?}) after a kill at {whose} memory limit")
         }
         status => format!("its browser crashed ({status:?})"),

@@ -31,6 +31,7 @@ mod ends;
 mod errors;
 mod layers;
 mod lifecycle;
+mod limits;
 mod logs;
 mod loopback;
 mod network;

@@ -227,7 +227,12 @@ impl Sandbox {
         if self.counters.count_cpu() {
             return self.counters.read();
         }
-        match self.end.shared.call(Kind::Usage, Command::Usage(self.id)).await {
+        match self
+            .end
+            .shared
+            .call(Kind::Usage, Command::Usage(self.id))
+            .await
+        {
             Ok(Answered::Usage(usage)) => usage,
             // The spawner is gone, and with it the sandbox.
             _ => Usage::default(),

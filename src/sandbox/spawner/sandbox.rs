@@ -42,6 +42,9 @@ pub(in super::super) struct Sandbox {
     pub(super) memory: Bytes,
     /// Killed by the watchdog, for this limit.
     over: Option<LimitOf>,
+    /// Cpu time it had when it was killed, where no cgroup counts it: what is killed together with
+    /// pid 1 leaves none to wait4.
+    pub(super) cpu_time: Duration,
     /// What failed while it was built; the request is answered when it is gone.
     failed: Option<(u64, StepError)>,
 }
@@ -104,6 +107,13 @@ impl Sandbox {
         // Without cgroup: what wait4 knows, which misses processes init did not reap.
         usage.cpu_time = usage.cpu_time.max(cpu_time);
         usage
+    }
+
+    /// Whether a cgroup counts its cpu time.
+    pub(super) fn counts_cpu(&self) -> bool {
+        self.group
+            .as_ref()
+            .is_some_and(|group| group.has(Controller::Cpuacct))
     }
 }
 
@@ -289,6 +299,7 @@ impl Spawner {
             group,
             memory: spec.limits.group.memory,
             over: None,
+            cpu_time: Duration::ZERO,
             failed: None,
         };
         if let Err(error) = released {
@@ -342,7 +353,9 @@ impl Spawner {
             return Ok(());
         };
         let ended = sys::wait(sandbox.pid, 0)?;
-        let cpu_time = ended.map(|ended| ended.cpu_time).unwrap_or_default();
+        let cpu_time = ended.map_or(sandbox.cpu_time, |ended| {
+            ended.cpu_time.max(sandbox.cpu_time)
+        });
         let usage = sandbox.usage(cpu_time);
         if let Some(group) = &sandbox.group {
             group.remove();

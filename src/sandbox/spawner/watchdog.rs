@@ -130,7 +130,9 @@ impl Spawner {
             return;
         }
         for (id, of) in self.over_limits() {
+            let cpu_time = self.usage_of(id).cpu_time;
             if let Some(sandbox) = self.sandboxes.get_mut(&id) {
+                sandbox.cpu_time = cpu_time;
                 sandbox.kill_for_memory(of);
             }
         }
@@ -180,6 +182,20 @@ impl Spawner {
             }
         }
         over
+    }
+
+    /// Kills a sandbox because the daemon asks for it.
+    pub(super) fn kill(&mut self, id: SandboxId) {
+        let uncounted = self.sandboxes.get(&id).is_some_and(|s| !s.counts_cpu());
+        let cpu_time = if uncounted {
+            self.usage_of(id).cpu_time
+        } else {
+            Duration::ZERO
+        };
+        if let Some(sandbox) = self.sandboxes.get_mut(&id) {
+            sandbox.cpu_time = cpu_time;
+            sandbox.kill();
+        }
     }
 
     /// What a sandbox used, as far as its processes tell; nothing when there is no such sandbox.

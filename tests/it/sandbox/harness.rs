@@ -8,8 +8,8 @@ use std::time::Duration;
 use pagebox::config::NodeFiles;
 use pagebox::limits::Bytes;
 use pagebox::sandbox::{
-    CgroupMode, Control, Exit, ExitStatus, GroupLimits, Image, Network, Sandbox, SandboxLimits, SandboxSpec,
-    Sandboxes, Space, SpaceSpec, SpawnerConfig, Weakening, start_spawner,
+    CgroupMode, Control, Exit, ExitStatus, GroupLimits, Image, Network, Sandbox, SandboxLimits,
+    SandboxSpec, Sandboxes, Space, SpaceSpec, SpawnerConfig, Weakening, start_spawner,
 };
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
