@@ -7,6 +7,7 @@
 mod agent;
 mod context;
 mod drive;
+mod ending;
 mod frame;
 mod language;
 mod output;

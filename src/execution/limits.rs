@@ -43,8 +43,8 @@ const MIN_MEMORY: Bytes = Bytes::mib(96);
 const MIN_PROCESSES: u32 = 32;
 /// With less, starting a browser or a runner takes longer than its timeout.
 const MIN_CPU_PERCENT: u32 = 10;
-/// With less, no runner starts: python keeps its own above 64.
-const MIN_OPEN_FILES: u64 = 128;
+/// With less, no runner starts: python keeps its own descriptors above what code is likely to use.
+const MIN_OPEN_FILES: u64 = 256;
 /// One page.
 const MIN_FILE_SIZE: Bytes = Bytes::kib(4);
 
@@ -214,7 +214,7 @@ mod tests {
             ),
             (
                 |l| l.open_files = 63,
-                "a.open_files: is 63, too little to start anything: at least 128",
+                "a.open_files: is 63, too little to start anything: at least 256",
             ),
             (
                 |l| l.file_size = Bytes::gib(1),

@@ -199,25 +199,31 @@ fn version_2(own: Option<&Path>, name: &str, daemon_pid: i32) -> Result<Group, S
     let fd = hold(own)?;
     sweep(own);
     let base = through(&fd);
-    // Counted in every group, whatever is delegated.
-    let mut controllers = vec![(Controller::Cpuacct, 0)];
+    let mut group = Group {
+        version: Version::V2,
+        dirs: vec![base.join(name)],
+        // Cpu time is counted in every group, whatever is delegated.
+        controllers: vec![(Controller::Cpuacct, 0)],
+        base: vec![fd],
+    };
+    // First of all: who may not even do this needs to hear no more.
+    group.make()?;
+    let mut refused = None;
     for controller in offered(&available) {
         // One by one: the kernel may refuse one alone (cpu, while there are real-time processes).
         match enable(&base, name, daemon_pid, controller) {
-            Ok(()) => controllers.push((controller, 0)),
-            Err(error) => eprintln!("pagebox spawner: {}: {error}", own.display()),
+            Ok(()) => group.controllers.push((controller, 0)),
+            Err(error) => {
+                eprintln!("pagebox spawner: {}: {error}", own.display());
+                refused.get_or_insert(error);
+            }
         }
     }
-    let group = Group {
-        version: Version::V2,
-        dirs: vec![base.join(name)],
-        controllers,
-        base: vec![fd],
+    let delegated = match refused {
+        Some(error) if group.controllers.len() == 1 => Err(error),
+        _ => group.delegate(),
     };
-    group
-        .make()
-        .and_then(|()| group.delegate())
-        .inspect_err(|_| group.remove())?;
+    delegated.inspect_err(|_| group.remove())?;
     Ok(group)
 }
 

@@ -67,7 +67,7 @@ fn add(usage: &mut Usage, kind: CounterKind, text: &str) {
                 usage.memory_reached = reached;
             }
         }
-        CounterKind::MemoryReached => usage.memory_reached = number(text).unwrap_or(0),
+        CounterKind::MemoryReached => usage.memory_reached += number(text).unwrap_or(0),
         CounterKind::PidsEvents => usage.forks_refused = field("max").unwrap_or(0),
         CounterKind::CpuNanoseconds => {
             usage.cpu_time = Duration::from_nanos(number(text).unwrap_or(0));
@@ -156,7 +156,8 @@ mod tests {
                 CounterKind::MemoryEvents,
                 "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
             ),
-            (CounterKind::MemoryReached, "5\n"),
+            (CounterKind::MemoryReached, "1\n"),
+            (CounterKind::MemoryReached, "4\n"),
             (CounterKind::PidsEvents, "max 3\n"),
             (
                 CounterKind::CpuThrottled,

@@ -168,6 +168,12 @@ impl Group {
                     "memory.failcnt",
                     CounterKind::MemoryReached,
                 ),
+                // With swap accounting this one, which has the same limit, is reached first.
+                (
+                    Controller::Memory,
+                    "memory.memsw.failcnt",
+                    CounterKind::MemoryReached,
+                ),
                 (Controller::Pids, "pids.events", CounterKind::PidsEvents),
                 (Controller::Cpu, "cpu.stat", CounterKind::CpuThrottled),
                 (

@@ -16,7 +16,7 @@ use crate::limits::Bytes;
 use super::super::cgroup::{Controller, Group};
 use super::super::child::{self, Build, ChildFds};
 use super::super::error::StepError;
-use super::super::plan::{INNER_UID, Plan};
+use super::super::plan::{Held, INNER_UID, Plan};
 use super::super::spec::{Control, Exit, ExitStatus, LimitOf, SandboxSpec, Usage};
 use super::super::sys::{self, Forked};
 use super::super::usage::Counters;
@@ -25,8 +25,8 @@ use super::{BUILD_DEADLINE, Spawner};
 
 /// Longest failure a child can report; fits a pipe's atomic write.
 const MAX_FAILURE: u64 = 4096;
-/// Niceness of what no cgroup limits: about a tenth of the daemon's share, sched(7).
-const NICE: i32 = 10;
+/// Niceness of what no cgroup limits: a third of the daemon's share, sched(7).
+const NICE: i32 = 5;
 
 /// A sandbox, from clone3 until its pid 1 is reaped.
 pub(in super::super) struct Sandbox {
@@ -232,7 +232,11 @@ impl Spawner {
             )
         })?;
         let memory_is_limited = self.cgroups.has(Controller::Memory);
-        let plan = Plan::new(spec, &image.recipe, memory_is_limited)?;
+        let held = Held {
+            memory: memory_is_limited,
+            processes: self.cgroups.has(Controller::Pids),
+        };
+        let plan = Plan::new(spec, &image.recipe, held)?;
         let mut ends = ends(spec.control)
             .map_err(|errno| StepError::new("descriptors", errno, "pipes and sockets"))?;
         let group = match &space.group {

@@ -41,7 +41,7 @@ async fn what_is_asked_for_is_in_force_and_the_rest_is_the_daemons() {
         ..SessionLimits::default()
     };
     let some_of_one = ExecutionLimits {
-        processes: 77,
+        open_files: 377,
         ..ExecutionLimits::default()
     };
     let session = world.open(some, some_of_one).await;
@@ -52,11 +52,11 @@ async fn what_is_asked_for_is_in_force_and_the_rest_is_the_daemons() {
     };
     assert_eq!(now.limits, Some(expected));
     let expected = ExecutionLimits {
-        processes: 77,
+        open_files: 377,
         ..most_of_one
     };
     assert_eq!(now.execution_limits, Some(expected));
-    assert_eq!(session.bash("ulimit -u").await, "77");
+    assert_eq!(session.bash("ulimit -n").await, "377");
     session.stop().await;
 }
 
@@ -112,7 +112,7 @@ async fn too_much_and_too_little_are_refused_by_name() {
         let status = client.create(options.clone()).await.unwrap_err();
         assert_eq!(status.code(), tonic::Code::InvalidArgument, "{status:?}");
         assert_eq!(fields(&status), [format!("options.{field}")]);
-        assert_eq!(reason(&status), "INVALID_ARGUMENT");
+        assert_eq!(reason(&status), "INVALID_FIELD");
 
         let once = pagebox::grpc::v1::ExecutionOptions {
             place: Some(Place::OneShot(options)),
@@ -127,7 +127,7 @@ async fn too_much_and_too_little_are_refused_by_name() {
 #[tokio::test]
 async fn an_execution_has_limits_of_its_own_only_in_a_sandbox_of_its_own() {
     let limits = ExecutionLimits {
-        open_files: 200,
+        open_files: 400,
         ..ExecutionLimits::default()
     };
     let client = client();
@@ -141,7 +141,7 @@ async fn an_execution_has_limits_of_its_own_only_in_a_sandbox_of_its_own() {
 
     options.fresh = true;
     let reply = session.run(options.clone()).await;
-    assert_eq!(reply.stdout, "200\n");
+    assert_eq!(reply.stdout, "400\n");
     assert_eq!(session.bash("ulimit -n").await, "1024", "only that one");
 
     // Not more than the session's.
@@ -157,7 +157,7 @@ async fn an_execution_has_limits_of_its_own_only_in_a_sandbox_of_its_own() {
     options.limits = Some(limits);
     options.place = Some(Place::OneShot(SessionOptions::default()));
     let reply = client.execute(options).await.unwrap();
-    assert_eq!(reply.stdout, "200\n");
+    assert_eq!(reply.stdout, "400\n");
 }
 
 #[tokio::test]
@@ -198,12 +198,12 @@ async fn the_command_line_asks_for_limits_and_shows_them() {
     }
     let code = ["-l", "bash", "-e", "ulimit -n"];
     let fresh = [
-        &["exec", "-s", id, "--fresh", "--open-files", "150"],
+        &["exec", "-s", id, "--fresh", "--open-files", "350"],
         &code[..],
     ]
     .concat();
-    assert_eq!(run(&fresh), (Some(0), "150\n".to_owned(), String::new()));
-    let (status, _, stderr) = run(&["exec", "-s", id, "--open-files", "150", "-e", "1"]);
+    assert_eq!(run(&fresh), (Some(0), "350\n".to_owned(), String::new()));
+    let (status, _, stderr) = run(&["exec", "-s", id, "--open-files", "350", "-e", "1"]);
     assert_eq!(status, Some(125), "{stderr}");
     assert!(stderr.contains("options.limits"), "{stderr}");
     run(&["session", "stop", id]);

@@ -11,7 +11,7 @@ const MIB: u64 = 1 << 20;
 async fn open_files_end_at_the_limit() {
     for world in World::all().await {
         let limits = ExecutionLimits {
-            open_files: 150,
+            open_files: 300,
             ..ExecutionLimits::default()
         };
         let session = world.open_contexts(limits).await;
@@ -19,7 +19,7 @@ async fn open_files_end_at_the_limit() {
             .python(
                 "files = []\ntry:\n    while True: files.append(open('/dev/null'))\n\
                  except OSError as error: caught = error.errno\n\
-                 count = len(files)\nfiles.clear()\n(count < 150, caught)",
+                 count = len(files)\nfiles.clear()\n(count < 300, caught)",
             )
             .await;
         assert_eq!(python, "[true,24]", "EMFILE");
@@ -28,11 +28,11 @@ async fn open_files_end_at_the_limit() {
                 "const fs = require('fs'), files = []; let caught;\n\
                  try { for (;;) files.push(fs.openSync('/dev/null')) } catch (e) { caught = e.code }\n\
                  const count = files.length; files.forEach(f => fs.closeSync(f));\n\
-                 [count < 150, caught]",
+                 [count < 300, caught]",
             )
             .await;
         assert_eq!(node, r#"[true,"EMFILE"]"#);
-        assert_eq!(session.bash("ulimit -n; ulimit -Hn").await, "150\n150");
+        assert_eq!(session.bash("ulimit -n; ulimit -Hn").await, "300\n300");
         goes_on(&session).await;
         session.stop().await;
     }

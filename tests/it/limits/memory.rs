@@ -70,7 +70,11 @@ async fn children_below_the_limit_each_cannot_exceed_it_together() {
                     Language::Bash => assert_ne!(reply.outcome(), Outcome::Completed, "{context}"),
                     _ => {
                         assert_eq!(reply.outcome(), Outcome::OutOfMemory, "{context}");
-                        assert_eq!((reply.exit_code, reply.killed), (7, false), "{context}");
+                        // The kernel takes the largest, which may be the code itself.
+                        let ended = (reply.exit_code, reply.killed);
+                        assert!([(7, false), (137, true)].contains(&ended), "{context}");
+                        let message = reply.error.map(|error| error.message).unwrap_or_default();
+                        assert!(!message.contains("session"), "{context}");
                     }
                 }
             } else {
@@ -161,7 +165,8 @@ async fn a_killed_child_is_counted_and_the_outcome_is_the_codes_own() {
             );
         }
         // The count is that of one execution, not of the context's life.
-        let reply = session.good(language, "1").await;
+        let nothing = if language == Language::Bash { ":" } else { "1" };
+        let reply = session.good(language, nothing).await;
         assert_eq!(reply.limits_hit.unwrap().oom_kills, 0);
     }
     session.stop().await;
