@@ -8,6 +8,7 @@ mod config;
 mod doctor;
 mod exec;
 mod image;
+mod limits;
 mod network;
 mod output;
 mod serve;

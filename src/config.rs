@@ -167,6 +167,8 @@ pub struct Sandbox {
     pub uid_count: u32,
     /// Host uid the daemon itself takes when started as root.
     pub daemon_uid: u32,
+    /// Which cgroups limit memory, processes and cpu.
+    pub cgroups: sandbox::CgroupMode,
 }
 
 impl Default for Sandbox {
@@ -177,6 +179,7 @@ impl Default for Sandbox {
             uid_base: 1_000_000_000,
             uid_count: 100_000_000,
             daemon_uid: 999_999_999,
+            cgroups: sandbox::CgroupMode::Auto,
         }
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! Pure values and decisions. Knows nothing of sandboxes, browsers or the wire.
 
+mod limits;
 mod outcome;
 mod output;
 mod request;
 
-pub use outcome::{Ending, Outcome, Verdict, decide};
+pub use limits::{ExecutionLimits, SessionLimits};
+pub use outcome::{Ending, MemoryLimit, Outcome, Verdict, decide};
 pub use output::{BoundedOutput, Stream};
 pub use request::{
     BadRequest, DEFAULT_TIMEOUT, ExecutionOptions, Language, MAX_CODE_BYTES, MAX_TIMEOUT,
@@ -42,6 +44,18 @@ pub enum ExecutionEvent {
     Finished(Box<ExecutionReport>),
 }
 
+/// Limits an execution ran into, as the kernel counted it for its sandbox; zero where nothing
+/// counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitsHit {
+    /// Processes killed for the memory limit.
+    pub oom_kills: u64,
+    /// Processes and threads refused at the process limit.
+    pub forks_refused: u64,
+    /// How long it was held back for its cpu limit.
+    pub cpu_throttled: Duration,
+}
+
 /// How an execution went, without its output (that came as [`ExecutionEvent::Output`]).
 #[derive(Clone, Debug)]
 pub struct ExecutionReport {
@@ -75,6 +89,8 @@ pub struct ExecutionReport {
     pub peak_memory: Option<Bytes>,
     /// Processor time of its sandbox meanwhile.
     pub cpu_time: Duration,
+    /// What it ran into meanwhile.
+    pub limits_hit: LimitsHit,
     /// Variables of earlier executions were lost before this one.
     pub context_restarted: bool,
     /// The active page was replaced by a blank one.

@@ -7,6 +7,7 @@
 mod agent;
 mod context;
 mod drive;
+mod ending;
 mod frame;
 mod language;
 mod output;
@@ -22,6 +23,7 @@ pub use start::Launched;
 
 use std::time::Duration;
 
+use crate::execution::ExecutionLimits;
 use crate::limits::Bytes;
 use crate::sandbox;
 
@@ -68,16 +70,28 @@ impl Default for Config {
 }
 
 impl Config {
-    fn sandbox_limits(&self) -> sandbox::SandboxLimits {
-        sandbox::SandboxLimits {
-            group: sandbox::GroupLimits {
-                memory: self.memory,
-                processes: self.processes,
-                cpu_percent: self.cpu_percent,
-            },
+    /// The most an execution may ask for, and has when it asks for nothing.
+    #[must_use]
+    pub fn limits(&self) -> ExecutionLimits {
+        ExecutionLimits {
+            memory: self.memory,
+            processes: self.processes,
+            cpu_percent: self.cpu_percent,
             open_files: self.open_files,
             file_size: self.file_size,
         }
+    }
+}
+
+fn sandbox_limits(limits: ExecutionLimits) -> sandbox::SandboxLimits {
+    sandbox::SandboxLimits {
+        group: sandbox::GroupLimits {
+            memory: limits.memory,
+            processes: limits.processes,
+            cpu_percent: limits.cpu_percent,
+        },
+        open_files: limits.open_files,
+        file_size: limits.file_size,
     }
 }
 

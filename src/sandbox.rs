@@ -14,6 +14,7 @@
 //!
 //! `docs/sandbox.md` explains the steps, images, profiles and limits.
 
+mod allocator;
 mod cgroup;
 mod child;
 mod client;
@@ -36,6 +37,7 @@ mod sys;
 mod usage;
 mod wire;
 
+pub use allocator::return_large_buffers;
 pub use client::{ControlEnd, Sandbox, Sandboxes, Scratch, Space};
 pub use error::{Error, StepError};
 pub use image::{Image, Listing, Seen, SeenKind};
@@ -43,8 +45,8 @@ pub use open_files::raise_open_files;
 pub use process::{SpawnerProcess, drop_privileges, start_spawner};
 pub use spawner::{is_spawner, spawner_main};
 pub use spec::{
-    Control, Exit, ExitStatus, GroupLimits, HostReport, IpFamily, Network, Probe, ProbeState,
-    SandboxLimits, SandboxSpec, SpaceSpec, SpawnerConfig, Usage, Weakening,
+    CgroupMode, Control, Exit, ExitStatus, GroupLimits, HostReport, IpFamily, LimitOf, Network,
+    Probe, ProbeState, SandboxLimits, SandboxSpec, SpaceSpec, SpawnerConfig, Usage, Weakening,
 };
 
 #[cfg(test)]

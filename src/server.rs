@@ -54,6 +54,7 @@ pub fn read_images(config: &Config) -> anyhow::Result<Vec<Image>> {
 /// # Errors
 /// When an image cannot be read, or this host cannot isolate what the configuration asks for.
 pub fn start_spawner(config: &Config) -> anyhow::Result<SpawnerProcess> {
+    sandbox::return_large_buffers();
     let images = read_images(config)?;
     let spawner = sandbox::start_spawner(&SpawnerConfig {
         executable: None,
@@ -61,6 +62,7 @@ pub fn start_spawner(config: &Config) -> anyhow::Result<SpawnerProcess> {
         allow_degraded: config.sandbox.allow_degraded.clone(),
         uid_base: config.sandbox.uid_base,
         uid_count: config.sandbox.uid_count,
+        cgroups: config.sandbox.cgroups,
     })
     .context("cannot start the spawner")?;
     if is_root().context("cannot read /proc/self/status")? {

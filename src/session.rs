@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::execution::{BadRequest, Language};
+use crate::execution::{BadRequest, ExecutionLimits, Language, SessionLimits};
 use crate::id::{ExecutionId, SessionId};
 use crate::limits::Bytes;
 use crate::{browser, cdp, egress, runner, sandbox};
@@ -68,6 +68,20 @@ impl Default for Config {
             processes: 2048,
             cpu_percent: 200,
             start_url_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Config {
+    /// The most a session may ask for, and has when it asks for nothing.
+    #[must_use]
+    pub fn limits(&self) -> SessionLimits {
+        SessionLimits {
+            memory: self.memory,
+            processes: self.processes,
+            cpu_percent: self.cpu_percent,
+            scratch: self.scratch,
+            scratch_inodes: self.scratch_inodes,
         }
     }
 }
@@ -201,6 +215,10 @@ pub struct SessionView {
     pub degraded: Arc<[String]>,
     /// Its traffic so far.
     pub network: egress::NetworkUsage,
+    /// Limits in force on all of it together.
+    pub limits: SessionLimits,
+    /// Limits in force on each context.
+    pub execution_limits: ExecutionLimits,
 }
 
 /// What a watcher sees.

@@ -11,6 +11,7 @@ use clap::ValueEnum;
 use tokio::net::UnixStream;
 
 use self::drive::{Ended, Format};
+use super::limits::ExecutionLimitArgs;
 use super::{ConfigFile, Error, NetworkArgs, host_loopback, pair, port, runtime, seconds};
 use crate::config::{DEFAULT_LISTEN, Loaded};
 use crate::execution::{MAX_CODE_BYTES, MAX_TIMEOUT, MIN_TIMEOUT};
@@ -39,7 +40,7 @@ Examples:
   pagebox exec -t 120 --env USER_NAME=ada tests/login.mjs
   echo 'agent-browser snapshot -i' | pagebox exec -l bash --url https://example.com -
   pagebox exec --allow '*.example.com' --url https://example.com -e 'await page.title()'
-  pagebox exec --offline -l python untrusted.py
+  pagebox exec --offline --memory '256 MiB' -l python untrusted.py
   id=$(pagebox session create --url https://example.com)
   pagebox exec -s $id -e 'await page.click(\"a\"); page.url()' --json")]
 pub(super) struct Args {
@@ -87,6 +88,8 @@ pub(super) struct Args {
     /// Let the session reach this port of the host's loopback, '*' for all (own daemon only)
     #[arg(long, value_name = "PORT", value_parser = port, conflicts_with = "session")]
     host_loopback: Vec<String>,
+    #[command(flatten)]
+    limits: ExecutionLimitArgs,
     #[command(flatten)]
     network: NetworkArgs,
 }
@@ -187,6 +190,7 @@ fn options(args: &Args, code: String) -> v1::ExecutionOptions {
         output_limits: None,
         origin: "pagebox-exec".to_owned(),
         execution_id: String::new(),
+        limits: Some(args.limits.wire()),
     }
 }
 
@@ -320,6 +324,8 @@ mod tests {
             "-t",
             "5",
             "--fresh",
+            "--memory",
+            "128 MiB",
             "--env",
             "A=b=c",
             "-e",
@@ -344,6 +350,10 @@ mod tests {
                 output_limits: None,
                 origin: "pagebox-exec".into(),
                 execution_id: String::new(),
+                limits: Some(v1::ExecutionLimits {
+                    memory_bytes: 128 << 20,
+                    ..v1::ExecutionLimits::default()
+                }),
             }
         );
         let args = parse(&["-s", "id", "-e", "x"]);

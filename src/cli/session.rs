@@ -6,6 +6,7 @@ use clap::{Subcommand, ValueEnum};
 
 mod watch;
 
+use super::limits::{self, SessionLimitArgs};
 use super::output::{self, harmless, table};
 use super::{Error, NetworkArgs, pair, runtime, seconds};
 use crate::config::DEFAULT_LISTEN;
@@ -62,6 +63,7 @@ Examples:
   pagebox session create --viewport 390x844 --user-agent 'Mozilla/5.0 (iPhone)' --label team=qa
   pagebox session create --allow example.com --allow '*.example.com' --deny ads.example.com
   pagebox session create --deny 93.184.216.0/24 --max-bytes '100 MiB'
+  pagebox session create --memory '1 GiB' --execution-memory '256 MiB' --scratch '64 MiB'
   pagebox session create --offline")]
 struct CreateArgs {
     /// Page to open first
@@ -85,6 +87,8 @@ struct CreateArgs {
     /// Give back the same session when called again with this key
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
+    #[command(flatten)]
+    limits: SessionLimitArgs,
     #[command(flatten)]
     network: NetworkArgs,
 }
@@ -226,6 +230,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Error> {
 }
 
 fn request(args: CreateArgs) -> v1::CreateSessionRequest {
+    let (limits, execution_limits) = args.limits.wire();
     v1::CreateSessionRequest {
         options: Some(v1::SessionOptions {
             ttl: args.ttl,
@@ -235,6 +240,8 @@ fn request(args: CreateArgs) -> v1::CreateSessionRequest {
             user_agent: args.user_agent.unwrap_or_default(),
             labels: args.label.into_iter().collect(),
             network: Some(args.network.wire()),
+            limits: Some(limits),
+            execution_limits: Some(execution_limits),
         }),
         idempotency_key: args.idempotency_key.unwrap_or_default(),
     }
@@ -311,6 +318,20 @@ fn details(session: &v1::Session) -> String {
         (
             "network",
             session.network.map_or_else(String::new, watch::usage),
+        ),
+        (
+            "limits",
+            session
+                .limits
+                .as_ref()
+                .map_or_else(String::new, limits::session_line),
+        ),
+        (
+            "of contexts",
+            session
+                .execution_limits
+                .as_ref()
+                .map_or_else(String::new, limits::execution_line),
         ),
         ("url", session.url.clone()),
         ("title", session.title.clone()),

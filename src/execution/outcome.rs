@@ -36,12 +36,21 @@ pub struct Ending {
     pub output_limit_hit: bool,
     /// The browser's process ended during it.
     pub browser_died: bool,
-    /// The kernel killed a process of its sandbox for memory during it.
-    pub oom_killed: bool,
+    /// A process of its sandbox was killed for memory during it, and for whose limit.
+    pub out_of_memory: Option<MemoryLimit>,
     /// Exit code the runner's `finished` frame gave.
     pub claimed: Option<i32>,
     /// Exit code its runner's process itself ended with, when it ended by `exit`.
     pub exited: Option<i32>,
+}
+
+/// Which memory limit was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryLimit {
+    /// Of its own sandbox.
+    Sandbox,
+    /// Of the session: browser and all contexts together.
+    Session,
 }
 
 /// What became of an execution.
@@ -85,8 +94,8 @@ pub fn decide(ending: Ending) -> Verdict {
     match code {
         Some(0) => ended(Outcome::Completed, 0),
         // A child of the code was killed, and the code ended by itself because of it.
-        Some(code) if ending.oom_killed => ended(Outcome::OutOfMemory, code),
-        None if ending.oom_killed => killed(Outcome::OutOfMemory),
+        Some(code) if ending.out_of_memory.is_some() => ended(Outcome::OutOfMemory, code),
+        None if ending.out_of_memory.is_some() => killed(Outcome::OutOfMemory),
         code if ending.browser_died => ended(Outcome::BrowserCrashed, code.unwrap_or(KILLED)),
         Some(code) => ended(Outcome::Failed, code),
         None => ended(Outcome::RunnerCrashed, KILLED),
@@ -105,7 +114,7 @@ mod tests {
     #[test]
     fn a_runner_killed_for_memory_was_killed_and_a_child_of_it_was_not_it() {
         let killed = Ending {
-            oom_killed: true,
+            out_of_memory: Some(MemoryLimit::Sandbox),
             ..Ending::default()
         };
         assert_eq!(seen(killed), (Outcome::OutOfMemory, 137, true));
@@ -129,7 +138,7 @@ mod tests {
     fn the_deadline_wins_over_what_the_kill_caused() {
         let ending = Ending {
             deadline_hit: true,
-            oom_killed: true,
+            out_of_memory: Some(MemoryLimit::Session),
             browser_died: true,
             ..Ending::default()
         };
@@ -139,7 +148,7 @@ mod tests {
     #[test]
     fn an_oom_kill_the_code_survived_is_no_failure() {
         let ending = Ending {
-            oom_killed: true,
+            out_of_memory: Some(MemoryLimit::Session),
             claimed: Some(0),
             ..Ending::default()
         };

@@ -8,6 +8,8 @@ use std::time::Duration;
 use crate::id::ExecutionId;
 use crate::limits::Bytes;
 
+use super::ExecutionLimits;
+
 /// Most code one execution may carry.
 pub const MAX_CODE_BYTES: usize = 100_000;
 /// Shortest timeout.
@@ -104,6 +106,8 @@ pub struct ExecutionOptions {
     pub environment: BTreeMap<String, String>,
     /// Limits on its output.
     pub output_limits: OutputLimits,
+    /// Lower limits on its sandbox, which must be its own: `fresh`, or of a session of its own.
+    pub limits: ExecutionLimits,
     /// The caller's label.
     pub origin: String,
     /// The caller's own id for it; none: a new one.
@@ -121,6 +125,7 @@ impl ExecutionOptions {
             fresh: false,
             environment: BTreeMap::new(),
             output_limits: OutputLimits::default(),
+            limits: ExecutionLimits::default(),
             origin: String::new(),
             id: None,
         }

@@ -8,7 +8,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::{Limits, v1};
 use crate::egress::{MAX_RULES, NetworkOptions, Proxy, ProxyError, Rule};
-use crate::execution::{BadRequest, DEFAULT_TIMEOUT, ExecutionOptions, Language, OutputLimits};
+use crate::execution::{
+    BadRequest, DEFAULT_TIMEOUT, ExecutionLimits, ExecutionOptions, Language, OutputLimits,
+    SessionLimits,
+};
 use crate::id::{ExecutionId, SessionId};
 use crate::limits::Bytes;
 use crate::session::{Place, SessionOptions, State};
@@ -122,11 +125,35 @@ pub(super) fn session_options(
             wire.network.unwrap_or_default(),
             limits.traffic,
         )?,
+        limits: session_limits(wire.limits.unwrap_or_default()),
+        execution_limits: execution_limits(wire.execution_limits.unwrap_or_default()),
     };
     options
         .validate()
         .map_err(|bad| FieldError::under(prefix, bad))?;
     Ok(options)
+}
+
+/// The registry holds them against what is allowed.
+fn session_limits(wire: v1::SessionLimits) -> SessionLimits {
+    SessionLimits {
+        memory: Bytes(wire.memory_bytes),
+        processes: wire.processes,
+        cpu_percent: wire.cpu_percent,
+        scratch: Bytes(wire.scratch_bytes),
+        scratch_inodes: wire.scratch_inodes,
+    }
+}
+
+/// As [`session_limits`].
+fn execution_limits(wire: v1::ExecutionLimits) -> ExecutionLimits {
+    ExecutionLimits {
+        memory: Bytes(wire.memory_bytes),
+        processes: wire.processes,
+        cpu_percent: wire.cpu_percent,
+        open_files: wire.open_files,
+        file_size: Bytes(wire.file_size_bytes),
+    }
 }
 
 fn network(
@@ -198,6 +225,7 @@ pub(super) fn execution(
         fresh: wire.fresh,
         environment: wire.environment.into_iter().collect(),
         output_limits: output_limits(wire.output_limits.unwrap_or_default(), limits.output)?,
+        limits: execution_limits(wire.limits.unwrap_or_default()),
         origin: wire.origin,
         id: not_empty(wire.execution_id)
             .map(|id| execution_id("options.execution_id", &id))
@@ -419,6 +447,13 @@ mod tests {
             stderr_bytes: 2,
             result_bytes: 3,
         });
+        wire.limits = Some(v1::ExecutionLimits {
+            memory_bytes: 4,
+            processes: 5,
+            cpu_percent: 6,
+            open_files: 7,
+            file_size_bytes: 8,
+        });
         wire.origin = "test".into();
         let (_, options) = execution(Some(wire), LIMITS).unwrap();
         let mut expected = ExecutionOptions::new(Language::Bash, "1");
@@ -429,6 +464,13 @@ mod tests {
             stdout: Bytes(1),
             stderr: Bytes(2),
             result: Bytes(3),
+        };
+        expected.limits = ExecutionLimits {
+            memory: Bytes(4),
+            processes: 5,
+            cpu_percent: 6,
+            open_files: 7,
+            file_size: Bytes(8),
         };
         expected.origin = "test".into();
         assert_eq!(options, expected);

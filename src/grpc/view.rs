@@ -41,6 +41,20 @@ pub(super) fn session(view: SessionView) -> v1::Session {
             degraded: view.degraded.to_vec(),
         }),
         network: Some(network::usage(view.network)),
+        limits: Some(v1::SessionLimits {
+            memory_bytes: view.limits.memory.0,
+            processes: view.limits.processes,
+            cpu_percent: view.limits.cpu_percent,
+            scratch_bytes: view.limits.scratch.0,
+            scratch_inodes: view.limits.scratch_inodes,
+        }),
+        execution_limits: Some(v1::ExecutionLimits {
+            memory_bytes: view.execution_limits.memory.0,
+            processes: view.execution_limits.processes,
+            cpu_percent: view.execution_limits.cpu_percent,
+            open_files: view.execution_limits.open_files,
+            file_size_bytes: view.execution_limits.file_size.0,
+        }),
     }
 }
 
@@ -145,6 +159,11 @@ pub(super) fn report(report: ExecutionReport, stdout: Text, stderr: Text) -> v1:
         page_replaced: report.page_replaced,
         url: report.url,
         title: report.title,
+        limits_hit: Some(v1::LimitsHit {
+            oom_kills: report.limits_hit.oom_kills,
+            forks_refused: report.limits_hit.forks_refused,
+            cpu_throttled: Some(duration(report.limits_hit.cpu_throttled)),
+        }),
     }
 }
 
@@ -178,7 +197,7 @@ mod tests {
 
     use super::*;
     use crate::egress::NetworkUsage;
-    use crate::execution::ExecutionError;
+    use crate::execution::{ExecutionError, ExecutionLimits, LimitsHit, SessionLimits};
     use crate::id::{ExecutionId, SessionId};
 
     fn at(seconds: u64) -> SystemTime {
@@ -217,6 +236,20 @@ mod tests {
                 sent: Bytes(2),
                 received: Bytes(1),
             },
+            limits: SessionLimits {
+                memory: Bytes(11),
+                processes: 12,
+                cpu_percent: 13,
+                scratch: Bytes(14),
+                scratch_inodes: 15,
+            },
+            execution_limits: ExecutionLimits {
+                memory: Bytes(21),
+                processes: 22,
+                cpu_percent: 23,
+                open_files: 24,
+                file_size: Bytes(25),
+            },
         }
     }
 
@@ -253,6 +286,20 @@ mod tests {
                     sent_bytes: 2,
                     received_bytes: 1,
                 }),
+                limits: Some(v1::SessionLimits {
+                    memory_bytes: 11,
+                    processes: 12,
+                    cpu_percent: 13,
+                    scratch_bytes: 14,
+                    scratch_inodes: 15,
+                }),
+                execution_limits: Some(v1::ExecutionLimits {
+                    memory_bytes: 21,
+                    processes: 22,
+                    cpu_percent: 23,
+                    open_files: 24,
+                    file_size_bytes: 25,
+                }),
             }
         );
     }
@@ -284,6 +331,11 @@ mod tests {
                 duration: Duration::from_millis(1500),
                 peak_memory: Some(Bytes(9)),
                 cpu_time: Duration::from_nanos(7),
+                limits_hit: LimitsHit {
+                    oom_kills: 31,
+                    forks_refused: 32,
+                    cpu_throttled: Duration::from_nanos(33),
+                },
                 context_restarted: true,
                 page_replaced: true,
                 url: "u".into(),
@@ -322,6 +374,11 @@ mod tests {
                 page_replaced: true,
                 url: "u".into(),
                 title: "t".into(),
+                limits_hit: Some(v1::LimitsHit {
+                    oom_kills: 31,
+                    forks_refused: 32,
+                    cpu_throttled: wire_duration(0, 33),
+                }),
             }
         );
     }

@@ -132,7 +132,8 @@ async fn start(env: &ContextEnv, token: &str) -> Result<Running, Error> {
             cwd: language::WORKSPACE.into(),
             network: Network::Runner,
             control: Control::None,
-            limits: env.config.sandbox_limits(),
+            // The daemon's: it serves the session, whatever its executions may use.
+            limits: super::sandbox_limits(env.config.limits()),
         })
         .await?;
     let mut stdout = Pipe::new(sandbox.stdout.take())?;

@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span};
 
 use crate::cdp::Hub;
-use crate::execution::{ExecutionEvent, ExecutionOptions, Language};
+use crate::execution::{ExecutionEvent, ExecutionLimits, ExecutionOptions, Language};
 use crate::id::{ExecutionId, SessionId};
+use crate::limits::Bytes;
 use crate::sandbox::Space;
 
 use super::drive::{self, Lost};
@@ -32,8 +33,12 @@ pub struct ContextEnv {
     pub space: Arc<Space>,
     /// The session's browser.
     pub hub: Hub,
-    /// Limits.
+    /// The daemon's settings.
     pub config: Config,
+    /// The most memory of all of the session's sandboxes together, for messages.
+    pub session_memory: Bytes,
+    /// Limits of its contexts' sandboxes.
+    pub limits: ExecutionLimits,
     /// agent-browser's service, for bash.
     pub agent: AgentService,
 }
@@ -88,11 +93,12 @@ pub struct Context {
 
 impl Context {
     /// Starts the task; it starts its runner with the first job, or connects the one that is
-    /// launched already. `queue` jobs may wait beyond the running one. `cancel` ends everything.
+    /// launched already. Its runners have `limits`. `queue` jobs may wait beyond the running one. `cancel` ends everything.
     #[must_use]
     pub fn spawn(
         language: Language,
         env: Arc<ContextEnv>,
+        limits: ExecutionLimits,
         queue: usize,
         launched: Option<Launched>,
         cancel: CancellationToken,
@@ -102,6 +108,7 @@ impl Context {
         let worker = Worker {
             language,
             env,
+            limits,
             cancel,
             live: None,
             used: false,
@@ -136,6 +143,7 @@ impl Drop for Context {
 struct Worker {
     language: Language,
     env: Arc<ContextEnv>,
+    limits: ExecutionLimits,
     cancel: CancellationToken,
     live: Option<Live>,
     /// The runner has run an execution, so it has state to lose.
@@ -194,7 +202,9 @@ impl Worker {
                 let page_replaced = &mut self.lost.page;
                 match launched {
                     Some(launched) => launched.connect(&self.env, page_replaced).await,
-                    None => start::start(self.language, &self.env, page_replaced).await,
+                    None => {
+                        start::start(self.language, &self.env, self.limits, page_replaced).await
+                    }
                 }
             };
             self.live = Some(tokio::select! {
@@ -221,7 +231,7 @@ impl Worker {
         let lost = std::mem::take(&mut self.lost);
         self.used = true;
         let span = info_span!("execution", execution_id = %job.id, language = %self.language);
-        let alive = drive::run(live, &self.env, self.language, job, lost)
+        let alive = drive::run(live, &self.env, self.limits, job, lost)
             .instrument(span)
             .await;
         if !alive {

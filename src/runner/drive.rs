@@ -8,13 +8,13 @@ use tracing::{debug, info};
 
 use crate::cdp::Page;
 use crate::execution::{
-    BoundedOutput, Ending, ExecutionError, ExecutionEvent, ExecutionOptions, ExecutionReport,
-    Language, Outcome, Stream, Verdict, decide,
+    BoundedOutput, Ending, ExecutionEvent, ExecutionLimits, ExecutionOptions, ExecutionReport,
+    Language, LimitsHit, MemoryLimit, Stream, Verdict, decide,
 };
-use crate::limits::Bytes;
-use crate::sandbox::{ExitStatus, Usage};
+use crate::sandbox::{ExitStatus, LimitOf, Usage};
 
 use super::context::{ContextEnv, Job};
+use super::ending::{Why, claims};
 use super::frame::{Finished, FromRunner, SHORT_LINE, ToRunner, finished_line};
 use super::output::Pipe;
 use super::start::Live;
@@ -54,7 +54,7 @@ pub(super) async fn idle(live: &mut Option<Live>) {
 pub(super) async fn run(
     live: &mut Live,
     env: &ContextEnv,
-    language: Language,
+    limits: ExecutionLimits,
     job: Job,
     before_it: Lost,
 ) -> bool {
@@ -66,12 +66,13 @@ pub(super) async fn run(
         cancel,
         guard,
     } = job;
+    let language = options.language;
     // Output that came after the execution before belongs to nobody.
     live.stdout.drain();
     live.stderr.drain();
     // The kernel's counters are read while the page answers.
     let count = async {
-        let before = live.sandbox.usage();
+        let before = live.sandbox.usage().await;
         live.sandbox.reset_peak();
         before
     };
@@ -96,6 +97,7 @@ pub(super) async fn run(
         ending: Ending::default(),
         finished: None,
         alive: true,
+        signal: None,
     };
     if events
         .send(ExecutionEvent::Started { time: start_time })
@@ -130,24 +132,32 @@ pub(super) async fn run(
         let (active, settled) = tokio::join!(
             biased;
             env.hub.look_at_active_page(),
-            watch.settle(live, env),
+            watch.settle(live, env, &before),
         );
         (settled, active)
     } else {
         // What the code still does to the page until it is killed is to be seen.
-        let settled = watch.settle(live, env).await;
+        let settled = watch.settle(live, env, &before).await;
         (settled, env.hub.look_at_active_page().await)
     };
     for token in &tokens {
         env.hub.execution_ended(token);
     }
-    watch.ending.oom_killed = usage.oom_kills > before.oom_kills;
     let Verdict {
         outcome,
         exit_code,
         killed,
     } = decide(watch.ending);
-    let (result, result_truncated, error) = claims(claimed, outcome, &options);
+    let why = Why {
+        options: &options,
+        ending: watch.ending,
+        memory: match watch.ending.out_of_memory {
+            Some(MemoryLimit::Session) => env.session_memory,
+            _ => limits.memory,
+        },
+        signal: watch.signal,
+    };
+    let (result, result_truncated, error) = claims(claimed, outcome, &why);
     // The browser may be gone; what was known last is the best there is.
     let active = active.unwrap_or_else(|_| env.hub.active_page());
     info!(%language, ?outcome, exit_code, ?duration, "execution ended");
@@ -166,7 +176,12 @@ pub(super) async fn run(
         end_time,
         duration,
         peak_memory: usage.peak_memory,
-        cpu_time: usage.cpu_time.saturating_sub(before.cpu_time),
+        cpu_time: usage.cpu_time,
+        limits_hit: LimitsHit {
+            oom_kills: usage.oom_kills,
+            forks_refused: usage.forks_refused,
+            cpu_throttled: usage.cpu_throttled,
+        },
         context_restarted: before_it.context,
         page_replaced,
         url: active.url,
@@ -219,6 +234,8 @@ struct Watch {
     finished: Option<Finished>,
     /// The runner can take another execution.
     alive: bool,
+    /// What ended the runner's process, when it was a signal that Pagebox did not send.
+    signal: Option<i32>,
 }
 
 impl Watch {
@@ -313,10 +330,16 @@ impl Watch {
         true
     }
 
-    /// Ends the runner if it is to end, then takes what is left in its pipes.
-    async fn settle(&mut self, live: &mut Live, env: &ContextEnv) -> (Usage, Vec<ExecutionEvent>) {
+    /// Ends the runner if it is to end, then takes what is left in its pipes. Gives what it used
+    /// since `before`.
+    async fn settle(
+        &mut self,
+        live: &mut Live,
+        env: &ContextEnv,
+        before: &Usage,
+    ) -> (Usage, Vec<ExecutionEvent>) {
         let usage = if self.alive {
-            live.sandbox.usage()
+            live.sandbox.usage().await
         } else {
             let by_itself = !(self.ending.deadline_hit
                 || self.ending.cancelled
@@ -330,13 +353,27 @@ impl Watch {
             if let (true, ExitStatus::Code(code)) = (by_itself, exit.status) {
                 self.ending.exited = Some(code);
             }
-            if let (true, ExitStatus::Signal(signal)) = (by_itself, exit.status)
-                && language_signal_is_own(signal)
-            {
-                self.ending.exited = Some(128 + signal);
+            if let (true, ExitStatus::Signal(signal)) = (by_itself, exit.status) {
+                self.signal = Some(signal);
+                if language_signal_is_own(signal) {
+                    self.ending.exited = Some(128 + signal);
+                }
+            }
+            if let ExitStatus::OutOfMemory(of) = exit.status {
+                self.ending.out_of_memory = Some(match of {
+                    LimitOf::Sandbox => MemoryLimit::Sandbox,
+                    LimitOf::Space => MemoryLimit::Session,
+                });
             }
             exit.usage
         };
+        let usage = usage.since(before);
+        if usage.oom_kills > 0 {
+            self.ending.out_of_memory = Some(match usage.memory_reached {
+                0 => MemoryLimit::Session,
+                _ => MemoryLimit::Sandbox,
+            });
+        }
         let mut last_events = Vec::new();
         for (pipe, output, stream) in [
             (&mut live.stdout, &mut self.stdout, Stream::Stdout),
@@ -388,81 +425,4 @@ async fn forward(
     } else {
         Sent::Whole
     }
-}
-
-/// What the runner claims, cut to the limits, or why there is nothing to claim.
-fn claims(
-    finished: Option<Finished>,
-    outcome: Outcome,
-    options: &ExecutionOptions,
-) -> (Option<String>, bool, Option<ExecutionError>) {
-    let Some(finished) = finished else {
-        return (None, false, ending_error(outcome, options));
-    };
-    let mut truncated = finished.result_truncated;
-    let result = finished.result.map(|mut text| {
-        truncated |= cut(&mut text, options.output_limits.result);
-        text
-    });
-    let error = finished
-        .error
-        .map(|claimed| {
-            let (mut name, mut message) = (claimed.name, claimed.message);
-            cut(&mut name, MAX_ERROR_NAME);
-            cut(&mut message, MAX_ERROR_MESSAGE);
-            ExecutionError { name, message }
-        })
-        .or_else(|| ending_error(outcome, options));
-    (result, truncated, error)
-}
-
-const MAX_ERROR_NAME: Bytes = Bytes(256);
-const MAX_ERROR_MESSAGE: Bytes = Bytes::kib(64);
-
-/// Cuts text at a character boundary; says whether it did.
-fn cut(text: &mut String, limit: Bytes) -> bool {
-    let limit = limit.as_usize();
-    if text.len() <= limit {
-        return false;
-    }
-    text.truncate(text.floor_char_boundary(limit));
-    true
-}
-
-/// The error of an execution that did not end by itself.
-fn ending_error(outcome: Outcome, options: &ExecutionOptions) -> Option<ExecutionError> {
-    let (name, message) = match outcome {
-        Outcome::Completed | Outcome::Failed => return None,
-        Outcome::TimedOut => (
-            "TimedOut",
-            format!(
-                "killed at its timeout of {} s",
-                options.timeout.as_secs_f64()
-            ),
-        ),
-        Outcome::OutOfMemory => (
-            "OutOfMemory",
-            "killed by the kernel: the sandbox reached its memory limit".to_owned(),
-        ),
-        Outcome::OutputLimit => (
-            "OutputLimit",
-            format!(
-                "killed for its output: more than {} on stdout or {} on stderr",
-                options.output_limits.stdout, options.output_limits.stderr
-            ),
-        ),
-        Outcome::Cancelled => ("Cancelled", "killed: it was cancelled".to_owned()),
-        Outcome::BrowserCrashed => (
-            "BrowserCrashed",
-            "the session's browser died during the execution".to_owned(),
-        ),
-        Outcome::RunnerCrashed => (
-            "RunnerCrashed",
-            "the process that ran the code died without a reply".to_owned(),
-        ),
-    };
-    Some(ExecutionError {
-        name: name.to_owned(),
-        message,
-    })
 }

@@ -13,13 +13,13 @@ use tracing::{debug, info_span};
 use uuid::Uuid;
 
 use crate::cdp::Hub;
-use crate::execution::Language;
+use crate::execution::{ExecutionLimits, Language};
 use crate::sandbox::{Control, ControlEnd, Exit, Network, Sandbox, SandboxSpec, Space};
 
 use super::context::ContextEnv;
 use super::frame::{Channel, FromRunner, SHORT_LINE, ToRunner};
 use super::output::{Pipe, tail};
-use super::{Config, Error, language};
+use super::{Error, language};
 
 /// How much of a failed runner's stderr goes into the error.
 const STDERR_TAIL: usize = 2 << 10;
@@ -55,7 +55,11 @@ impl Launched {
     ///
     /// # Errors
     /// When the sandbox cannot be built.
-    pub async fn launch(language: Language, space: &Space, config: &Config) -> Result<Self, Error> {
+    pub async fn launch(
+        language: Language,
+        space: &Space,
+        limits: ExecutionLimits,
+    ) -> Result<Self, Error> {
         let began = Instant::now();
         let token = Uuid::new_v4().simple().to_string();
         let cdp_url = language::cdp_url(&token);
@@ -67,7 +71,7 @@ impl Launched {
                 cwd: language::WORKSPACE.into(),
                 network: Network::Runner,
                 control: Control::Frames,
-                limits: config.sandbox_limits(),
+                limits: super::sandbox_limits(limits),
             })
             .await?;
         let socket = match std::mem::replace(&mut sandbox.control, ControlEnd::None) {
@@ -123,12 +127,13 @@ impl Launched {
 pub(super) async fn start(
     language: Language,
     env: &ContextEnv,
+    limits: ExecutionLimits,
     page_replaced: &mut bool,
 ) -> Result<Live, Error> {
     if language == Language::Bash {
         env.agent.keep(env).await;
     }
-    Launched::launch(language, &env.space, &env.config)
+    Launched::launch(language, &env.space, limits)
         .await?
         .connect(env, page_replaced)
         .await

@@ -1,38 +1,34 @@
-//! cgroups: limits and counters of spaces and sandboxes, on version 2 where the controllers are
-//! delegated to us, else on version 1. Only groups below our own are made, and only files of
-//! groups we made are written (plus `cgroup.subtree_control` of our own on version 2).
+//! cgroups: limits and counters of spaces and sandboxes, on version 2 or version 1. Only groups
+//! below our own are made, and only files of groups we made are written (plus
+//! `cgroup.subtree_control` of our own on version 2).
 //!
 //! Everything is reached through held directory fds, because the spawner leaves the host's
 //! mounts behind.
 
-use std::fs::{self, File, OpenOptions};
-use std::io;
+mod group;
+mod layout;
+
+use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
 use super::error::StepError;
-use super::spec::GroupLimits;
-use super::wire::CounterKind;
+use super::spec::CgroupMode;
 
-/// CPU bandwidth period: the kernel's default, in microseconds.
-const CPU_PERIOD_US: u64 = 100_000;
-/// A group whose last process was just reaped can stay busy for a moment.
-const REMOVE_TRIES: u32 = 50;
-const REMOVE_PAUSE: Duration = Duration::from_millis(2);
-/// Memory of socket buffers on version 1.
-const SOCKET_MEMORY: &str = "memory.kmem.tcp.limit_in_bytes";
-/// Socket buffers may take this part of a group's memory, on top of it.
-const SOCKET_MEMORY_PART: u64 = 4;
+pub(super) use self::group::Group;
+use self::group::{Version, make_dir, remove_tree, write};
+pub(super) use self::layout::Controller;
+use self::layout::{Layout, offered};
+
 /// What groups of a spawner are called: `pagebox-PID-STARTTIME`.
 const PREFIX: &str = "pagebox-";
-
-/// The four controllers used.
-const CONTROLLERS: [&str; 4] = ["memory", "pids", "cpu", "cpuacct"];
+/// How an operator gets a group.
+const DELEGATE: &str = "start Pagebox in a group of its own: a systemd service with Delegate=yes, \
+     or systemd-run --scope -p Delegate=yes (with --user when not root)";
 
 /// What this host lets us use, and our own group in it.
 pub(super) enum Cgroups {
@@ -42,106 +38,58 @@ pub(super) enum Cgroups {
     None(String),
 }
 
-/// One group; on version 1 one directory per controller.
-pub(super) struct Group {
-    version: Version,
-    dirs: Vec<(&'static str, PathBuf)>,
-    /// Keeps the base directories that `dirs` lead through open.
-    _base: Vec<OwnedFd>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Version {
-    V1,
-    V2,
-}
-
-/// One line of /proc/self/mountinfo that is a cgroup mount.
-#[derive(Debug, PartialEq, Eq)]
-struct CgroupMount {
-    root: PathBuf,
-    at: PathBuf,
-    v2: bool,
-    options: String,
-}
-
-fn parse_mounts(mountinfo: &str) -> Vec<CgroupMount> {
-    mountinfo
-        .lines()
-        .filter_map(|line| {
-            let (left, right) = line.split_once(" - ")?;
-            let left: Vec<&str> = left.split(' ').collect();
-            let right: Vec<&str> = right.split(' ').collect();
-            let v2 = match *right.first()? {
-                "cgroup2" => true,
-                "cgroup" => false,
-                _ => return None,
-            };
-            Some(CgroupMount {
-                root: PathBuf::from(left.get(3)?),
-                at: PathBuf::from(left.get(4)?),
-                v2,
-                options: (*right.get(2)?).to_owned(),
-            })
-        })
-        .collect()
-}
-
-/// Our own group's path for a controller; the empty name is version 2.
-fn own_path<'a>(cgroup: &'a str, controller: &str) -> Option<&'a str> {
-    cgroup.lines().find_map(|line| {
-        let mut fields = line.splitn(3, ':');
-        let _id = fields.next()?;
-        let names = fields.next()?;
-        let path = fields.next()?;
-        names
-            .split(',')
-            .any(|name| name == controller)
-            .then_some(path)
-    })
-}
-
-/// Where our own group's directory is.
-fn own_dir(mounts: &[CgroupMount], cgroup: &str, controller: Option<&str>) -> Option<PathBuf> {
-    let mount = mounts.iter().find(|mount| match controller {
-        None => mount.v2,
-        Some(name) => !mount.v2 && mount.options.split(',').any(|option| option == name),
-    })?;
-    let path = Path::new(own_path(cgroup, controller.unwrap_or(""))?);
-    let below = path.strip_prefix(&mount.root).ok()?;
-    Some(mount.at.join(below))
-}
-
 impl Cgroups {
     /// Finds what can be used, removes what dead spawners left, and makes our group.
-    pub(super) fn detect(daemon_pid: i32) -> Self {
+    ///
+    /// `Auto` takes the version that can limit memory, 2 before 1, else one that can do anything.
+    ///
+    /// # Errors
+    /// When a version was asked for by name and no group can be made in it.
+    pub(super) fn detect(mode: CgroupMode, daemon_pid: i32) -> Result<Self, StepError> {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        let mounts = parse_mounts(&read("/proc/self/mountinfo"));
-        let cgroup = read("/proc/self/cgroup");
+        let layout = Layout::parse(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
         let name = format!(
             "{PREFIX}{}",
             identity(std::process::id()).unwrap_or_default()
         );
-        let v2 = own_dir(&mounts, &cgroup, None)
-            .ok_or_else(|| "no cgroup version 2 hierarchy".to_owned())
-            .and_then(|dir| version_2(&dir, &name, daemon_pid).map_err(|error| error.to_string()));
-        let v2_reason = match v2 {
-            Ok(group) => return Self::V2(group),
-            Err(reason) => reason,
+        let v2 = || version_2(layout.v2.as_deref(), &name, daemon_pid).map(Self::V2);
+        let v1 = || version_1(&layout.v1, &name).map(Self::V1);
+        match mode {
+            CgroupMode::None => return Ok(Self::None("[sandbox] cgroups is none".to_owned())),
+            CgroupMode::V2 => return v2().map_err(|error| asked("v2", error)),
+            CgroupMode::V1 => return v1().map_err(|error| asked("v1", error)),
+            CgroupMode::Auto => {}
+        }
+        let on_v2 = match &layout.v2 {
+            Some(own) => offered(&read(&own.join("cgroup.controllers").to_string_lossy())),
+            None => Vec::new(),
         };
-        let dirs: Vec<_> = CONTROLLERS
-            .into_iter()
-            .filter_map(|name| Some((name, own_dir(&mounts, &cgroup, Some(name))?)))
+        let on_v1: Vec<_> = layout
+            .v1
+            .iter()
+            .map(|(controller, _)| *controller)
             .collect();
-        if !dirs.iter().any(|(name, _)| *name == "memory") {
-            return Self::None(format!(
-                "version 2: {v2_reason}; version 1: no memory controller"
-            ));
+        let mut reasons = Vec::new();
+        // For memory, then for anything.
+        for wanted in [&[Controller::Memory][..], &Controller::ALL] {
+            let any = |of: &[Controller]| wanted.iter().any(|c| of.contains(c));
+            let tries = [
+                (any(&on_v2), &v2 as &dyn Fn() -> Result<Self, StepError>),
+                (any(&on_v1), &v1),
+            ];
+            for (_, attempt) in tries.iter().filter(|(worth_it, _)| *worth_it) {
+                match attempt() {
+                    Ok(found) if wanted.iter().any(|c| found.has(*c)) => return Ok(found),
+                    Ok(other) => other.top().map_or((), Group::remove),
+                    Err(error) => reasons.push(error.to_string()),
+                }
+            }
         }
-        match version_1(&dirs, &name) {
-            Ok(group) => Self::V1(group),
-            Err(error) => Self::None(format!("version 2: {v2_reason}; version 1: {error}")),
+        if reasons.is_empty() {
+            reasons.push("no controller of version 1 or 2 is here".to_owned());
         }
+        reasons.dedup();
+        Ok(Self::None(reasons.join("; ")))
     }
 
     /// The group all spaces are below.
@@ -151,219 +99,171 @@ impl Cgroups {
             Self::None(_) => None,
         }
     }
-}
 
-fn version_1(own: &[(&'static str, PathBuf)], name: &str) -> Result<Group, StepError> {
-    let mut base = Vec::new();
-    let mut dirs = Vec::new();
-    for (controller, dir) in own {
-        let fd = hold(dir)?;
-        sweep(dir);
-        dirs.push((*controller, through(&fd).join(name)));
-        base.push(fd);
+    /// Whether a controller is in force.
+    pub(super) fn has(&self, controller: Controller) -> bool {
+        self.top().is_some_and(|group| group.has(controller))
     }
-    let group = Group {
-        version: Version::V1,
-        dirs,
-        _base: base,
-    };
-    group.make()?;
-    Ok(group)
-}
 
-fn version_2(own: &Path, name: &str, daemon_pid: i32) -> Result<Group, StepError> {
-    const ENABLE: &str = "+memory +pids +cpu";
-    let controllers = own.join("cgroup.controllers");
-    let available = fs::read_to_string(&controllers)
-        .map_err(|error| StepError::io("cgroup", &error, controllers.display().to_string()))?;
-    for controller in ["memory", "pids", "cpu"] {
-        if !available.split_whitespace().any(|name| name == controller) {
-            let detail = format!(
-                "controller {controller} is not delegated to {}",
-                own.display()
-            );
-            return Err(StepError::new("cgroup", nix::errno::Errno::ENOENT, detail));
-        }
-    }
-    let fd = hold(own)?;
-    sweep(own);
-    let own = through(&fd);
-    if write(&own.join("cgroup.subtree_control"), ENABLE).is_err() {
-        // A group with processes cannot give controllers to children: move ours into a leaf.
-        let leaf = own.join(format!("{name}-self"));
-        make_dir(&leaf)?;
-        for pid in [daemon_pid, std::process::id().cast_signed()] {
-            write(&leaf.join("cgroup.procs"), &pid.to_string())?;
-        }
-        write(&own.join("cgroup.subtree_control"), ENABLE)?;
-    }
-    let group = Group {
-        version: Version::V2,
-        dirs: vec![("", own.join(name))],
-        _base: vec![fd],
-    };
-    group.make()?;
-    write(&group.dirs[0].1.join("cgroup.subtree_control"), ENABLE)?;
-    Ok(group)
-}
-
-impl Group {
-    /// Makes a group below this one, with limits. `inner` ones will hold groups, not processes.
-    pub(super) fn child(
-        &self,
-        name: &str,
-        limits: &GroupLimits,
-        inner: bool,
-    ) -> Result<Self, StepError> {
-        let group = Self {
-            version: self.version,
-            dirs: self
-                .dirs
-                .iter()
-                .map(|(c, dir)| (*c, dir.join(name)))
-                .collect(),
-            _base: Vec::new(),
+    /// One line for each thing that is limited: its name, and what is lost and what to do where
+    /// it is not.
+    pub(super) fn mechanisms(&self) -> Vec<(String, Option<String>)> {
+        let (kind, why) = match self {
+            Self::V2(_) => (" (cgroup v2)", "not delegated by cgroup v2".to_owned()),
+            Self::V1(_) => (" (cgroup v1)", "not mounted by cgroup v1".to_owned()),
+            Self::None(why) => ("", format!("no cgroup ({why})")),
         };
-        let made = group
-            .make()
-            .and_then(|()| group.limit(limits))
-            .and_then(|()| {
-                if inner && self.version == Version::V2 {
-                    write(
-                        &group.dirs[0].1.join("cgroup.subtree_control"),
-                        "+memory +pids +cpu",
-                    )?;
-                }
-                Ok(())
-            });
-        made.inspect_err(|_| group.remove()).map(|()| group)
-    }
-
-    /// Names of the controllers in use.
-    pub(super) fn controllers(&self) -> Vec<&'static str> {
-        match self.version {
-            Version::V1 => self.dirs.iter().map(|(name, _)| *name).collect(),
-            Version::V2 => CONTROLLERS.to_vec(),
-        }
-    }
-
-    /// Whether swap counts too.
-    pub(super) fn limits_swap(&self) -> bool {
-        let file = match self.version {
-            Version::V1 => "memory.memsw.limit_in_bytes",
-            Version::V2 => "memory.swap.max",
-        };
-        self.dir("memory")
-            .is_some_and(|dir| dir.join(file).exists())
-    }
-
-    fn dir(&self, controller: &str) -> Option<&Path> {
-        let wanted = match self.version {
-            Version::V1 => controller,
-            Version::V2 => "",
-        };
-        self.dirs
-            .iter()
-            .find_map(|(name, dir)| (*name == wanted).then_some(&**dir))
-    }
-
-    fn make(&self) -> Result<(), StepError> {
-        self.dirs.iter().try_for_each(|(_, dir)| make_dir(dir))
-    }
-
-    fn limit(&self, limits: &GroupLimits) -> Result<(), StepError> {
-        let quota = u64::from(limits.cpu_percent) * CPU_PERIOD_US / 100;
-        let memory = limits.memory.0.to_string();
-        let processes = limits.processes.to_string();
-        let mut files: Vec<(&str, &str, String)> = vec![("pids", "pids.max", processes)];
-        match self.version {
-            Version::V1 => {
-                files.push(("memory", "memory.limit_in_bytes", memory.clone()));
-                // Version 1 counts it apart, and without a limit of ours not at all: one session
-                // could then take what there is for the whole host.
-                let sockets = limits.memory.0 / SOCKET_MEMORY_PART;
-                if self
-                    .dir("memory")
-                    .is_some_and(|dir| dir.join(SOCKET_MEMORY).exists())
-                {
-                    files.push(("memory", SOCKET_MEMORY, sockets.to_string()));
-                }
-                // Present only with swap accounting; without it there is nothing to limit.
-                if let Some(dir) = self.dir("memory")
-                    && dir.join("memory.memsw.limit_in_bytes").exists()
-                {
-                    files.push(("memory", "memory.memsw.limit_in_bytes", memory));
-                }
-                files.push(("cpu", "cpu.cfs_period_us", CPU_PERIOD_US.to_string()));
-                files.push(("cpu", "cpu.cfs_quota_us", quota.to_string()));
-            }
-            Version::V2 => {
-                files.push(("memory", "memory.max", memory));
-                if let Some(dir) = self.dir("memory")
-                    && dir.join("memory.swap.max").exists()
-                {
-                    files.push(("memory", "memory.swap.max", "0".to_owned()));
-                }
-                files.push(("cpu", "cpu.max", format!("{quota} {CPU_PERIOD_US}")));
-            }
-        }
-        for (controller, file, value) in files {
-            if let Some(dir) = self.dir(controller) {
-                write(&dir.join(file), &value)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Moves a process in.
-    pub(super) fn attach(&self, pid: i32) -> Result<(), StepError> {
-        self.dirs
-            .iter()
-            .try_for_each(|(_, dir)| write(&dir.join("cgroup.procs"), &pid.to_string()))
-    }
-
-    /// The counters, opened so that another process under another uid can read them.
-    pub(super) fn counters(&self) -> Vec<(CounterKind, File)> {
-        let (peak, oom, cpu, cpu_kind) = match self.version {
-            Version::V1 => (
-                "memory.max_usage_in_bytes",
-                "memory.oom_control",
-                "cpuacct.usage",
-                CounterKind::CpuNanoseconds,
+        let limited = [
+            (
+                Controller::Memory,
+                "memory limit",
+                "each process is limited by RLIMIT_DATA, all together by a look every 100 ms, and \
+                 memory is not measured",
             ),
-            Version::V2 => (
-                "memory.peak",
-                "memory.events",
-                "cpu.stat",
-                CounterKind::CpuStat,
+            (
+                Controller::Pids,
+                "process limit",
+                "each sandbox is limited by RLIMIT_NPROC, a session only by the sum of its sandboxes",
             ),
-        };
-        let wanted = [
-            ("memory", peak, CounterKind::MemoryPeak),
-            ("memory", oom, CounterKind::OomKills),
-            ("cpuacct", cpu, cpu_kind),
+            (
+                Controller::Cpu,
+                "cpu limit",
+                "cpu is not limited, sandboxes only run at a lower priority",
+            ),
         ];
-        wanted
+        limited
             .into_iter()
-            .filter_map(|(controller, file, kind)| {
-                let path = self.dir(controller)?.join(file);
-                // The peak is writable only since Linux 6.12 on version 2.
-                let writable = OpenOptions::new().read(true).write(true).open(&path);
-                let file = match kind {
-                    CounterKind::MemoryPeak => writable.or_else(|_| File::open(&path)),
-                    _ => File::open(&path),
-                };
-                Some((kind, file.ok()?))
+            .map(|(controller, what, lost)| {
+                if self.has(controller) {
+                    return (format!("{what}{kind}"), None);
+                }
+                let detail =
+                    format!("{why}: {lost}. To limit it, {DELEGATE}; or allow `no-cgroup`");
+                (what.to_owned(), Some(detail))
             })
             .collect()
     }
+}
 
-    /// Removes the group and those below it, waiting a moment for the kernel to let go.
-    pub(super) fn remove(&self) {
-        for (_, dir) in &self.dirs {
-            remove_tree(dir);
+fn asked(mode: &str, mut error: StepError) -> StepError {
+    error.detail = format!(
+        "{}. [sandbox] cgroups = \"{mode}\" asks for it: {DELEGATE}, or set cgroups = \"auto\"",
+        error.detail
+    );
+    error
+}
+
+fn version_1(own: &[(Controller, PathBuf)], name: &str) -> Result<Group, StepError> {
+    if own.is_empty() {
+        let detail = "no hierarchy with memory, pids, cpu or cpuacct is mounted";
+        return Err(StepError::new("cgroup", Errno::ENOENT, detail));
+    }
+    let mut found: Vec<&Path> = Vec::new();
+    let mut group = Group {
+        version: Version::V1,
+        dirs: Vec::new(),
+        controllers: Vec::new(),
+        base: Vec::new(),
+    };
+    for (controller, dir) in own {
+        // Two controllers may share a hierarchy.
+        let known = found.iter().position(|known| *known == dir.as_path());
+        let index = match known {
+            Some(index) => index,
+            None => {
+                let fd = hold(dir)?;
+                sweep(dir);
+                group.dirs.push(through(&fd).join(name));
+                group.base.push(fd);
+                found.push(dir);
+                found.len() - 1
+            }
+        };
+        group.controllers.push((*controller, index));
+    }
+    group.make().inspect_err(|_| group.remove())?;
+    Ok(group)
+}
+
+fn version_2(own: Option<&Path>, name: &str, daemon_pid: i32) -> Result<Group, StepError> {
+    let own = own.ok_or_else(|| {
+        StepError::new(
+            "cgroup",
+            Errno::ENOENT,
+            "no hierarchy of version 2 is mounted",
+        )
+    })?;
+    let file = own.join("cgroup.controllers");
+    let available = fs::read_to_string(&file)
+        .map_err(|error| StepError::io("cgroup", &error, file.display().to_string()))?;
+    let fd = hold(own)?;
+    sweep(own);
+    let base = through(&fd);
+    let mut group = Group {
+        version: Version::V2,
+        dirs: vec![base.join(name)],
+        // Cpu time is counted in every group, whatever is delegated.
+        controllers: vec![(Controller::Cpuacct, 0)],
+        base: vec![fd],
+    };
+    // First of all: who may not even do this needs to hear no more.
+    group.make()?;
+    let mut refused = None;
+    for controller in offered(&available) {
+        // One by one: the kernel may refuse one alone (cpu, while there are real-time processes).
+        match enable(&base, name, daemon_pid, controller) {
+            Ok(()) => group.controllers.push((controller, 0)),
+            Err(error) => {
+                eprintln!("pagebox spawner: {}: {error}", own.display());
+                refused.get_or_insert(error);
+            }
         }
     }
+    let delegated = match refused {
+        Some(error) if group.controllers.len() == 1 => Err(error),
+        _ => group.delegate(),
+    };
+    delegated.inspect_err(|_| group.remove())?;
+    Ok(group)
+}
+
+/// Gives a controller to the groups below our own.
+fn enable(
+    own: &Path,
+    name: &str,
+    daemon_pid: i32,
+    controller: Controller,
+) -> Result<(), StepError> {
+    let file = own.join("cgroup.subtree_control");
+    let value = format!("+{}", controller.name());
+    match write(&file, &value) {
+        // A group with processes cannot give controllers to its children: move ours into a leaf.
+        Err(error) if error.errno == Errno::EBUSY as i32 => {
+            let pids = [daemon_pid, std::process::id().cast_signed()];
+            let leaf = own.join(format!("{name}-self"));
+            move_to(&leaf, &pids)?;
+            write(&file, &value).map_err(|mut error| {
+                // Others are there too, which are not ours to move.
+                if error.errno == Errno::EBUSY as i32 {
+                    error.detail = format!("{}: other processes are in this group", error.detail);
+                }
+                let back = pids
+                    .iter()
+                    .try_for_each(|pid| write(&own.join("cgroup.procs"), &pid.to_string()));
+                if back.is_ok() {
+                    remove_tree(&leaf);
+                }
+                error
+            })
+        }
+        written => written,
+    }
+}
+
+fn move_to(leaf: &Path, pids: &[i32]) -> Result<(), StepError> {
+    make_dir(leaf)?;
+    pids.iter()
+        .try_for_each(|pid| write(&leaf.join("cgroup.procs"), &pid.to_string()))
 }
 
 fn hold(dir: &Path) -> Result<OwnedFd, StepError> {
@@ -378,41 +278,6 @@ fn hold(dir: &Path) -> Result<OwnedFd, StepError> {
 /// A path that leads through a held directory, whatever is mounted.
 fn through(fd: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
-}
-
-fn make_dir(dir: &Path) -> Result<(), StepError> {
-    match fs::create_dir(dir) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(StepError::io(
-            "cgroup",
-            &error,
-            format!("mkdir {}", dir.display()),
-        )),
-        _ => Ok(()),
-    }
-}
-
-fn write(path: &Path, value: &str) -> Result<(), StepError> {
-    OpenOptions::new()
-        .write(true)
-        .open(path)
-        .and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()))
-        .map_err(|error| StepError::io("cgroup", &error, format!("{} = {value}", path.display())))
-}
-
-fn remove_tree(dir: &Path) {
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_tree(&entry.path());
-        }
-    }
-    for _ in 0..REMOVE_TRIES {
-        match fs::remove_dir(dir) {
-            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
-                thread::sleep(REMOVE_PAUSE)
-            }
-            _ => return,
-        }
-    }
 }
 
 /// `PID-STARTTIME`: unlike the pid alone, never that of another process.
@@ -449,30 +314,48 @@ fn sweep(own: &Path) {
 mod tests {
     use super::*;
 
-    const MOUNTS: &str = "\
-25 20 0:21 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu,cpuacct
-26 20 0:22 /docker/7 /sys/fs/cgroup/memory rw,relatime shared:3 - cgroup cgroup rw,memory
-27 20 0:23 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
-28 20 0:24 / /proc rw - proc proc rw";
-
-    #[test]
-    fn our_own_group_is_found_in_every_hierarchy() {
-        let mounts = parse_mounts(MOUNTS);
-        let own = "4:memory:/docker/7/me\n2:cpu,cpuacct:/\n0::/user.slice/x\n";
-        let dir = |controller| own_dir(&mounts, own, controller);
-        assert_eq!(dir(Some("memory")), Some("/sys/fs/cgroup/memory/me".into()));
-        assert_eq!(dir(Some("cpuacct")), Some("/sys/fs/cgroup/cpu".into()));
-        assert_eq!(dir(Some("pids")), None);
-        assert_eq!(
-            dir(None),
-            Some("/sys/fs/cgroup/unified/user.slice/x".into())
-        );
-    }
-
     #[test]
     fn an_identity_tells_a_reused_pid() {
         let own = identity(std::process::id()).unwrap();
         assert!(own.starts_with(&format!("{}-", std::process::id())));
         assert_eq!(identity(u32::MAX), None);
+    }
+
+    #[test]
+    fn a_version_asked_for_by_name_must_be_there() {
+        for (mode, missing) in [
+            ("v1", version_1(&[], "x").map(drop)),
+            ("v2", version_2(None, "x", 1).map(drop)),
+        ] {
+            let error = asked(mode, missing.unwrap_err()).to_string();
+            assert!(error.contains("mounted"), "{error}");
+            assert!(error.contains(&format!("cgroups = \"{mode}\"")), "{error}");
+            assert!(error.contains("set cgroups = \"auto\""), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named_one_by_one() {
+        let group = Group {
+            version: Version::V2,
+            dirs: vec!["/nowhere".into()],
+            controllers: vec![(Controller::Cpuacct, 0), (Controller::Pids, 0)],
+            base: Vec::new(),
+        };
+        let lines = Cgroups::V2(group).mechanisms();
+        let names: Vec<_> = lines.iter().map(|(n, d)| (&**n, d.is_some())).collect();
+        assert_eq!(
+            names,
+            [
+                ("memory limit", true),
+                ("process limit (cgroup v2)", false),
+                ("cpu limit", true)
+            ]
+        );
+        let none = Cgroups::None("why".to_owned()).mechanisms();
+        assert!(none.iter().all(|(_, detail)| {
+            let detail = detail.as_deref().unwrap_or_default();
+            detail.contains("no cgroup (why)") && detail.contains("Delegate=yes")
+        }));
     }
 }

@@ -69,6 +69,7 @@ enum Kind {
     Space { runner_ports: usize },
     Sandbox(Control),
     Fd,
+    Usage,
     Done,
 }
 
@@ -77,6 +78,7 @@ enum Answered {
     Space(Space),
     Sandbox(Sandbox),
     Fd(OwnedFd),
+    Usage(Usage),
     Done,
 }
 
@@ -148,6 +150,9 @@ const KILLED: Exit = Exit {
         cpu_time: std::time::Duration::ZERO,
         peak_memory: None,
         oom_kills: 0,
+        memory_reached: 0,
+        forks_refused: 0,
+        cpu_throttled: std::time::Duration::ZERO,
     },
 };
 
@@ -352,6 +357,7 @@ fn answer(
             }))
         }
         (Kind::Fd, Reply::Fd) => fds.next().map(Answered::Fd).ok_or_else(too_few),
+        (Kind::Usage, Reply::Usage(usage)) => Ok(Answered::Usage(usage)),
         (Kind::Fd | Kind::Done, Reply::Done) => Ok(Answered::Done),
         (kind, reply) => Err(Error::Protocol(format!(
             "{reply:?} as the reply to {kind:?}"

@@ -28,6 +28,13 @@ const INOTIFY_INSTANCES: u32 = 32;
 /// A development server watches every directory of its project.
 const INOTIFY_WATCHES: u32 = 16_384;
 
+/// What a cgroup limits for all processes of a sandbox together.
+#[derive(Clone, Copy)]
+pub(super) struct Held {
+    pub(super) memory: bool,
+    pub(super) processes: bool,
+}
+
 /// Everything about one sandbox that does not depend on the process that becomes it.
 pub(super) struct Plan {
     pub(super) argv: Vec<CString>,
@@ -72,11 +79,7 @@ pub(super) fn check_space(spec: &SpaceSpec) -> Result<(), StepError> {
 
 impl Plan {
     /// Checks a sandbox request and makes the plan for it.
-    pub(super) fn new(
-        spec: &SandboxSpec,
-        recipe: &Recipe,
-        memory_is_limited: bool,
-    ) -> Result<Self, StepError> {
+    pub(super) fn new(spec: &SandboxSpec, recipe: &Recipe, held: Held) -> Result<Self, StepError> {
         check_group(&spec.limits.group)?;
         if spec.argv.len() + spec.env.len() > MAX_STRINGS {
             return Err(invalid(format!(
@@ -108,13 +111,14 @@ impl Plan {
             (Resource::RLIMIT_FSIZE, spec.limits.file_size.0),
             (
                 Resource::RLIMIT_NPROC,
-                u64::from(spec.limits.group.processes),
+                // One more where a cgroup refuses first: that one counts what it refuses.
+                u64::from(spec.limits.group.processes) + u64::from(held.processes),
             ),
             (Resource::RLIMIT_CORE, 0),
             (Resource::RLIMIT_MEMLOCK, 0),
             (Resource::RLIMIT_SIGPENDING, PENDING_SIGNALS),
         ];
-        if !memory_is_limited {
+        if !held.memory {
             rlimits.push((Resource::RLIMIT_DATA, spec.limits.group.memory.0));
         }
         let namespaces = &recipe.namespaces;
@@ -165,22 +169,26 @@ mod tests {
         }
     }
 
-    fn plan(spec: &SandboxSpec, memory_is_limited: bool) -> Result<Plan, StepError> {
+    fn plan(spec: &SandboxSpec, held: bool) -> Result<Plan, StepError> {
         let recipe: Recipe = toml::from_str("seccomp = 'runner'").unwrap();
-        Plan::new(spec, &recipe, memory_is_limited)
+        let held = Held {
+            memory: held,
+            processes: held,
+        };
+        Plan::new(spec, &recipe, held)
     }
 
     #[test]
-    fn memory_is_limited_per_process_only_without_a_cgroup() {
-        let data = |limited| {
-            let plan = plan(&spec(), limited).unwrap();
-            plan.rlimits
-                .iter()
-                .find(|(r, _)| *r == Resource::RLIMIT_DATA)
-                .map(|(_, value)| *value)
+    fn without_a_cgroup_rlimits_hold_memory_per_process_and_the_exact_number_of_them() {
+        let limit = |wanted, held| {
+            let plan = plan(&spec(), held).unwrap();
+            let mut limits = plan.rlimits.into_iter();
+            limits.find(|(r, _)| *r == wanted).map(|(_, value)| value)
         };
-        assert_eq!(data(true), None);
-        assert_eq!(data(false), Some(64 << 20));
+        assert_eq!(limit(Resource::RLIMIT_DATA, true), None);
+        assert_eq!(limit(Resource::RLIMIT_DATA, false), Some(64 << 20));
+        assert_eq!(limit(Resource::RLIMIT_NPROC, true), Some(17));
+        assert_eq!(limit(Resource::RLIMIT_NPROC, false), Some(16));
     }
 
     #[test]

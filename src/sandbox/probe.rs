@@ -71,7 +71,7 @@ const MECHANISMS: [(&str, &[&str], &str); 9] = [
 pub(super) fn run(spawner: &mut Spawner, allowed: &[Weakening]) -> HostReport {
     let tried = try_all(spawner);
     let mut probes = builds(tried.err());
-    probes.push(cgroup_probe(&spawner.cgroups, allowed));
+    probes.extend(cgroup_probes(&spawner.cgroups, allowed));
     probes.push(landlock_probe(allowed));
     probes.push(uid_probe(spawner.rootless, allowed));
     probes.extend(core_pattern());
@@ -167,33 +167,14 @@ fn weaker(allowed: &[Weakening], name: Weakening) -> ProbeState {
     }
 }
 
-fn cgroup_probe(cgroups: &Cgroups, allowed: &[Weakening]) -> Probe {
-    let (name, missing) = match cgroups {
-        Cgroups::V2(_) => ("cgroups (version 2)", Vec::new()),
-        Cgroups::V1(group) => {
-            let have = group.controllers();
-            let missing = ["memory", "pids", "cpu", "cpuacct"];
-            (
-                "cgroups (version 1)",
-                missing.into_iter().filter(|c| !have.contains(c)).collect(),
-            )
-        }
-        Cgroups::None(why) => {
-            let detail = format!(
-                "{why}. Memory is limited per process only, cpu not at all. Delegate a cgroup \
-                 (systemd: Delegate=yes) or allow `no-cgroup`"
-            );
-            return probe("cgroups", weaker(allowed, Weakening::NoCgroup), detail);
-        }
-    };
-    if missing.is_empty() {
-        return probe(name, ProbeState::Works, String::new());
-    }
-    let detail = format!(
-        "no controller {}; mount it or allow `no-cgroup`",
-        missing.join(", ")
-    );
-    probe(name, weaker(allowed, Weakening::NoCgroup), detail)
+fn cgroup_probes(cgroups: &Cgroups, allowed: &[Weakening]) -> Vec<Probe> {
+    let mechanisms = cgroups.mechanisms().into_iter();
+    mechanisms
+        .map(|(name, missing)| match missing {
+            None => probe(&name, ProbeState::Works, String::new()),
+            Some(detail) => probe(&name, weaker(allowed, Weakening::NoCgroup), detail),
+        })
+        .collect()
 }
 
 fn landlock_probe(allowed: &[Weakening]) -> Probe {

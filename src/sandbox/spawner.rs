@@ -34,6 +34,7 @@ mod owner;
 mod sandbox;
 mod space;
 mod start;
+mod watchdog;
 
 pub(super) use self::sandbox::Sandbox;
 pub(super) use self::start::ARGV0;
@@ -65,6 +66,8 @@ pub(super) struct Spawner {
     spaces: BTreeMap<SpaceId, Space>,
     sandboxes: BTreeMap<SandboxId, Sandbox>,
     next_id: u64,
+    /// When the watchdog last looked.
+    last_look: Instant,
 }
 
 /// uids of live spaces. One is used again only when its space is gone, and as late as possible.
@@ -120,6 +123,7 @@ impl Spawner {
                 }
             }
             self.expire();
+            self.look();
         }
     }
 
@@ -137,7 +141,8 @@ impl Spawner {
                 what.push((*id, true));
             }
         }
-        let deadline = self.sandboxes.values().filter_map(Sandbox::deadline).min();
+        let builds = self.sandboxes.values().filter_map(Sandbox::deadline);
+        let deadline = builds.chain(self.next_look()).min();
         let timeout = deadline.map_or(PollTimeout::NONE, |at| {
             let left = at.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
             PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
@@ -178,10 +183,12 @@ impl Spawner {
                 Err(error) => self.reply(id, Err(error), &[]),
             },
             Command::Kill(sandbox) => {
-                if let Some(sandbox) = self.sandboxes.get_mut(&sandbox) {
-                    sandbox.kill();
-                }
+                self.kill(sandbox);
                 self.reply(id, Ok(Reply::Done), &[])
+            }
+            Command::Usage(sandbox) => {
+                let usage = self.usage_of(sandbox);
+                self.reply(id, Ok(Reply::Usage(usage)), &[])
             }
             Command::RunnerSocket(space, family) => match self.runner_socket(space, family) {
                 Ok(socket) => self.reply(id, Ok(Reply::Fd), &[socket.as_fd()]),

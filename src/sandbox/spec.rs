@@ -22,6 +22,23 @@ pub struct SpawnerConfig {
     pub uid_base: u32,
     /// How many uids there are, one per live session.
     pub uid_count: u32,
+    /// Which cgroups to use.
+    pub cgroups: CgroupMode,
+}
+
+/// Which cgroups limit and count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CgroupMode {
+    /// The version that can limit memory, 2 before 1.
+    #[default]
+    Auto,
+    /// Version 2, with the controllers that are delegated.
+    V2,
+    /// Version 1, with the controllers that are mounted.
+    V1,
+    /// None: what is then limited, and how, is in `docs/sandbox.md`.
+    None,
 }
 
 /// Weaker isolation that is refused unless the operator names it.
@@ -150,6 +167,18 @@ pub enum ExitStatus {
     Signal(i32),
     /// The whole sandbox was killed from outside (kill, or the end of its space).
     Killed,
+    /// The whole sandbox was killed for a memory limit, where no cgroup holds it. Where one does,
+    /// the kernel kills a process, and [`Usage::oom_kills`] counts it.
+    OutOfMemory(LimitOf),
+}
+
+/// Whose limit was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LimitOf {
+    /// The sandbox's own.
+    Sandbox,
+    /// That of all sandboxes of the space together.
+    Space,
 }
 
 /// What a sandbox used.
@@ -159,8 +188,30 @@ pub struct Usage {
     pub cpu_time: Duration,
     /// `None` without a memory controller.
     pub peak_memory: Option<Bytes>,
-    /// Processes the kernel killed for the memory limit so far.
+    /// Processes the kernel killed for a memory limit so far.
     pub oom_kills: u64,
+    /// How often the sandbox reached its own memory limit so far; a kill without it was for the
+    /// space's. Version 1 counts the times it could still free something, too.
+    pub memory_reached: u64,
+    /// Processes and threads refused at the process limit so far.
+    pub forks_refused: u64,
+    /// How long it was held back for its cpu limit so far.
+    pub cpu_throttled: Duration,
+}
+
+impl Usage {
+    /// What came since an earlier look; the peak as it is now.
+    #[must_use]
+    pub fn since(self, before: &Self) -> Self {
+        Self {
+            cpu_time: self.cpu_time.saturating_sub(before.cpu_time),
+            peak_memory: self.peak_memory,
+            oom_kills: self.oom_kills.saturating_sub(before.oom_kills),
+            memory_reached: self.memory_reached.saturating_sub(before.memory_reached),
+            forks_refused: self.forks_refused.saturating_sub(before.forks_refused),
+            cpu_throttled: self.cpu_throttled.saturating_sub(before.cpu_throttled),
+        }
+    }
 }
 
 /// One probed mechanism.

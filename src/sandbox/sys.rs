@@ -80,6 +80,24 @@ pub(super) fn pidfd_kill(pidfd: BorrowedFd<'_>) -> Result<()> {
     Errno::result(result).map(drop)
 }
 
+/// Fixes the size from which malloc maps, `mallopt(3)`.
+pub(super) fn set_mmap_threshold(bytes: i32) {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes integers only; it fails only for sizes beyond half a heap.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, bytes);
+    }
+    #[cfg(not(target_env = "gnu"))]
+    let _ = bytes;
+}
+
+/// Sets the niceness of a process and of what it forks from then on.
+pub(super) fn set_nice(pid: i32, nice: i32) -> Result<()> {
+    // SAFETY: takes integers only.
+    Errno::result(unsafe { libc::setpriority(libc::PRIO_PROCESS, pid.unsigned_abs(), nice) })
+        .map(drop)
+}
+
 /// What wait4 tells of an ended process.
 pub(super) struct Waited {
     pub(super) pid: i32,

@@ -21,6 +21,13 @@ impl Counters {
         Self(files)
     }
 
+    /// Whether cpu time is counted: then the rest is as far as this host can.
+    pub(super) fn count_cpu(&self) -> bool {
+        self.0
+            .iter()
+            .any(|(kind, _)| matches!(kind, CounterKind::CpuNanoseconds | CounterKind::CpuStat))
+    }
+
     /// What they say now; a counter that is missing or gone counts as zero or `None`.
     pub(super) fn read(&self) -> Usage {
         let mut usage = Usage::default();
@@ -29,17 +36,11 @@ impl Counters {
             let Ok(length) = file.read_at(&mut bytes, 0) else {
                 continue;
             };
-            let text = String::from_utf8_lossy(&bytes[..length]);
-            match kind {
-                CounterKind::MemoryPeak => usage.peak_memory = number(&text).map(Bytes),
-                CounterKind::OomKills => usage.oom_kills = field(&text, "oom_kill").unwrap_or(0),
-                CounterKind::CpuNanoseconds => {
-                    usage.cpu_time = Duration::from_nanos(number(&text).unwrap_or(0));
-                }
-                CounterKind::CpuStat => {
-                    usage.cpu_time = Duration::from_micros(field(&text, "usage_usec").unwrap_or(0));
-                }
-            }
+            add(
+                &mut usage,
+                *kind,
+                &String::from_utf8_lossy(&bytes[..length]),
+            );
         }
         usage
     }
@@ -51,6 +52,32 @@ impl Counters {
                 // Before Linux 6.12 version 2 cannot; the peak then is that of the whole life.
                 let _ = file.write_at(b"0", 0);
             }
+        }
+    }
+}
+
+/// Adds what one counter file says.
+fn add(usage: &mut Usage, kind: CounterKind, text: &str) {
+    let field = |name| field(text, name);
+    match kind {
+        CounterKind::MemoryPeak => usage.peak_memory = number(text).map(Bytes),
+        CounterKind::MemoryEvents => {
+            usage.oom_kills = field("oom_kill").unwrap_or(0);
+            if let Some(reached) = field("oom") {
+                usage.memory_reached = reached;
+            }
+        }
+        CounterKind::MemoryReached => usage.memory_reached += number(text).unwrap_or(0),
+        CounterKind::PidsEvents => usage.forks_refused = field("max").unwrap_or(0),
+        CounterKind::CpuNanoseconds => {
+            usage.cpu_time = Duration::from_nanos(number(text).unwrap_or(0));
+        }
+        CounterKind::CpuStat => {
+            usage.cpu_time = Duration::from_micros(field("usage_usec").unwrap_or(0));
+            usage.cpu_throttled = Duration::from_micros(field("throttled_usec").unwrap_or(0));
+        }
+        CounterKind::CpuThrottled => {
+            usage.cpu_throttled = Duration::from_nanos(field("throttled_time").unwrap_or(0));
         }
     }
 }
@@ -79,5 +106,65 @@ mod tests {
         assert_eq!(field(text, "oom_kill"), Some(2));
         assert_eq!(field(text, "oom_group_kill"), None);
         assert_eq!(number("4096\n"), Some(4096));
+    }
+
+    fn read(files: &[(CounterKind, &str)]) -> Usage {
+        let mut usage = Usage::default();
+        for (kind, text) in files {
+            add(&mut usage, *kind, text);
+        }
+        usage
+    }
+
+    const EXPECTED: Usage = Usage {
+        cpu_time: Duration::from_micros(2_500_001),
+        peak_memory: Some(Bytes(8_392_704)),
+        oom_kills: 2,
+        memory_reached: 5,
+        forks_refused: 3,
+        cpu_throttled: Duration::from_micros(700),
+    };
+
+    #[test]
+    fn the_files_of_version_2_are_understood() {
+        let usage = read(&[
+            (CounterKind::MemoryPeak, "8392704\n"),
+            (
+                CounterKind::MemoryEvents,
+                "low 0\nhigh 0\nmax 41\noom 5\noom_kill 2\noom_group_kill 0\nsock_throttled 0\n",
+            ),
+            (CounterKind::PidsEvents, "max 3\n"),
+            (
+                CounterKind::CpuStat,
+                "usage_usec 2500001\nuser_usec 2400000\nsystem_usec 100001\nnice_usec 0\n\
+                 nr_periods 12\nnr_throttled 4\nthrottled_usec 700\nnr_bursts 0\nburst_usec 0\n",
+            ),
+        ]);
+        assert_eq!(usage, EXPECTED);
+        // Without the cpu controller, `cpu.stat` counts but does not throttle.
+        let text = "usage_usec 7\nuser_usec 5\nsystem_usec 2\n";
+        let alone = read(&[(CounterKind::CpuStat, text)]);
+        assert_eq!(alone.cpu_time, Duration::from_micros(7));
+        assert_eq!(alone.cpu_throttled, Duration::ZERO);
+    }
+
+    #[test]
+    fn the_files_of_version_1_are_understood() {
+        let usage = read(&[
+            (CounterKind::MemoryPeak, "8392704\n"),
+            (
+                CounterKind::MemoryEvents,
+                "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
+            ),
+            (CounterKind::MemoryReached, "1\n"),
+            (CounterKind::MemoryReached, "4\n"),
+            (CounterKind::PidsEvents, "max 3\n"),
+            (
+                CounterKind::CpuThrottled,
+                "nr_periods 12\nnr_throttled 4\nthrottled_time 700000\nnr_bursts 0\nburst_time 0\n",
+            ),
+            (CounterKind::CpuNanoseconds, "2500001000\n"),
+        ]);
+        assert_eq!(usage, EXPECTED);
     }
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{SandboxId, SpaceId};
 
 use super::error::StepError;
-use super::spec::{Exit, HostReport, IpFamily, SandboxSpec, SpaceSpec, SpawnerConfig};
+use super::spec::{Exit, HostReport, IpFamily, SandboxSpec, SpaceSpec, SpawnerConfig, Usage};
 use super::sys;
 
 /// Longest message: fits the default socket buffer of 208 KiB with room for overhead.
@@ -43,6 +43,8 @@ pub(super) enum Command {
     CloseSpace(SpaceId),
     Spawn(SpaceId, SandboxSpec),
     Kill(SandboxId),
+    /// What a sandbox used; for those without counters.
+    Usage(SandboxId),
     RunnerSocket(SpaceId, IpFamily),
     File(SpaceId, FileOperation),
     Shutdown,
@@ -81,6 +83,7 @@ pub(super) enum Reply {
     Spawned(SandboxId, Vec<CounterKind>),
     /// fds: one.
     Fd,
+    Usage(Usage),
     Done,
 }
 
@@ -89,12 +92,18 @@ pub(super) enum Reply {
 pub(super) enum CounterKind {
     /// A number of bytes; writing starts a new peak.
     MemoryPeak,
-    /// Lines of words; `oom_kill N`.
-    OomKills,
+    /// Lines of words; `oom_kill N`, and on version 2 `oom N`.
+    MemoryEvents,
+    /// A number of times.
+    MemoryReached,
+    /// Lines of words; `max N`.
+    PidsEvents,
     /// A number of nanoseconds.
     CpuNanoseconds,
-    /// Lines of words; `usage_usec N`.
+    /// Lines of words; `usage_usec N` and `throttled_usec N`.
     CpuStat,
+    /// Lines of words; `throttled_time N` in nanoseconds.
+    CpuThrottled,
 }
 
 /// Sends one message; blocks when the peer does not read, unless the socket is non-blocking.

@@ -14,7 +14,7 @@ use crate::cdp::{self, Hub};
 use crate::egress::{self, Egress, Source};
 use crate::execution::Language;
 use crate::runner::{self, AgentService, CDP_PORT, Context, ContextEnv, Job, Launched, PROXY_PORT};
-use crate::sandbox::{GroupLimits, Sandboxes, Space, SpaceSpec};
+use crate::sandbox::{Exit, ExitStatus, GroupLimits, LimitOf, Sandboxes, Space, SpaceSpec};
 use crate::telemetry::Chain;
 
 use super::loopback::Loopback;
@@ -84,18 +84,19 @@ async fn start(
     deps: &Deps,
 ) -> Result<Option<(EndReason, String)>, Error> {
     let config = &deps.configs.session;
+    let limits = shared.options.limits;
     let mut runner_ports = vec![CDP_PORT, PROXY_PORT];
     runner_ports.extend(deps.policy.relayed_ports());
     let sandbox_error = |error| Error::Sandbox(Arc::new(error));
     let mut space = deps
         .sandboxes
         .create_space(SpaceSpec {
-            scratch: config.scratch,
-            scratch_inodes: config.scratch_inodes,
+            scratch: limits.scratch,
+            scratch_inodes: limits.scratch_inodes,
             limits: GroupLimits {
-                memory: config.memory,
-                processes: config.processes,
-                cpu_percent: config.cpu_percent,
+                memory: limits.memory,
+                processes: limits.processes,
+                cpu_percent: limits.cpu_percent,
             },
             runner_ports,
             browser_ports: vec![PROXY_PORT],
@@ -142,7 +143,7 @@ async fn start(
     let (browser, launched) = tokio::join!(
         biased;
         Browser::launch(&space, &deps.configs.browser, &deps.configs.cdp, &options),
-        Launched::launch(Language::Node, &space, &deps.configs.runner),
+        Launched::launch(Language::Node, &space, shared.options.execution_limits),
     );
     let browser = browser.map_err(|error| Error::Browser(Arc::new(error)))?;
     // Without it the first job starts a runner, and reports what happens then.
@@ -163,6 +164,8 @@ async fn start(
         space,
         hub: hub.clone(),
         config: deps.configs.runner.clone(),
+        session_memory: limits.memory,
+        limits: shared.options.execution_limits,
         agent: AgentService::default(),
     });
     parts.env = Some(Arc::clone(&env));
@@ -171,6 +174,7 @@ async fn start(
         Context::spawn(
             Language::Node,
             env,
+            shared.options.execution_limits,
             config.queue_per_context,
             launched,
             shared.cancel.clone(),
@@ -237,7 +241,7 @@ async fn serve(
                 request = shared.end_requested() => break request,
                 () = &mut ttl => break (EndReason::TtlExpired, EndReason::TtlExpired.describe().to_owned()),
                 exit = &mut browser_death => {
-                    let detail = format!("its browser crashed ({:?})", exit.status);
+                    let detail = crash_detail(&exit);
                     break (EndReason::BrowserCrashed, detail);
                 }
                 () = tokio::time::sleep(idle_left) => {
@@ -259,6 +263,27 @@ async fn serve(
     why
 }
 
+/// Why a browser is gone, as the kernel saw it.
+fn crash_detail(exit: &Exit) -> String {
+    match exit.status {
+        ExitStatus::OutOfMemory(LimitOf::Sandbox) => {
+            "its browser was killed at its memory limit".to_owned()
+        }
+        ExitStatus::OutOfMemory(LimitOf::Space) => {
+            "its browser was killed at the session's memory limit".to_owned()
+        }
+        status if exit.usage.oom_kills > 0 => {
+            let whose = if exit.usage.memory_reached > 0 {
+                "its"
+            } else {
+                "the session's"
+            };
+            format!("its browser crashed ({status:?}) after a kill at {whose} memory limit")
+        }
+        status => format!("its browser crashed ({status:?})"),
+    }
+}
+
 async fn wait_for_executions(shared: &Shared) {
     const LONGEST: std::time::Duration = std::time::Duration::from_secs(5);
     const STEP: std::time::Duration = std::time::Duration::from_millis(10);
@@ -276,7 +301,14 @@ fn hand_out(parts: &mut Parts, shared: &Arc<Shared>, deps: &Deps, job: Job) {
         if parts.fresh.len() >= config.fresh_at_once {
             Some(Box::new(job))
         } else {
-            let context = Context::spawn(language, Arc::clone(env), 1, None, shared.cancel.clone());
+            let context = Context::spawn(
+                language,
+                Arc::clone(env),
+                job.options.limits,
+                1,
+                None,
+                shared.cancel.clone(),
+            );
             let refused = context.enqueue(job).err();
             parts.fresh.spawn(context.finish());
             refused
@@ -289,6 +321,7 @@ fn hand_out(parts: &mut Parts, shared: &Arc<Shared>, deps: &Deps, job: Job) {
                 Context::spawn(
                     language,
                     Arc::clone(env),
+                    env.limits,
                     config.queue_per_context,
                     None,
                     shared.cancel.clone(),

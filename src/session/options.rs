@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::egress::NetworkOptions;
-use crate::execution::BadRequest;
+use crate::execution::{BadRequest, ExecutionLimits, SessionLimits};
 
 const TTL: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(3600));
 const IDLE_TTL: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(3600));
@@ -32,6 +32,10 @@ pub struct SessionOptions {
     pub labels: BTreeMap<String, String>,
     /// What it may reach; at most 256 rules in each list.
     pub network: NetworkOptions,
+    /// Limits on all of it together.
+    pub limits: SessionLimits,
+    /// Limits on each context.
+    pub execution_limits: ExecutionLimits,
 }
 
 impl Default for SessionOptions {
@@ -44,6 +48,8 @@ impl Default for SessionOptions {
             user_agent: None,
             labels: BTreeMap::new(),
             network: NetworkOptions::default(),
+            limits: SessionLimits::default(),
+            execution_limits: ExecutionLimits::default(),
         }
     }
 }

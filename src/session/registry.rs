@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument, info_span};
 
 use crate::egress;
-use crate::execution::{BadRequest, ExecutionEvent, ExecutionOptions, Language};
+use crate::execution::{BadRequest, ExecutionEvent, ExecutionLimits, ExecutionOptions, Language};
 use crate::id::{ExecutionId, SessionId};
 use crate::runner::{self, Job, OWN_PORTS, OnDrop};
 use crate::sandbox::{ProbeState, Sandboxes};
@@ -140,10 +140,11 @@ impl Registry {
     /// Bad options, the session limit, draining, or what failed at the start.
     pub async fn create(
         &self,
-        options: SessionOptions,
+        mut options: SessionOptions,
         idempotency_key: Option<String>,
     ) -> Result<SessionView, Error> {
         options.validate()?;
+        self.resolve_limits(&mut options, "options.")?;
         self.check_proxy(&options, "options.network.proxy.server")?;
         if let Some(key) = &idempotency_key
             && (key.is_empty() || key.len() > MAX_IDEMPOTENCY_KEY)
@@ -174,6 +175,17 @@ impl Registry {
         };
         let checked = self.inner.deps.policy.check_proxy(proxy);
         checked.map_err(|error| BadRequest::new(field, error.to_string()).into())
+    }
+
+    /// Holds what a session asks for against what this daemon allows.
+    fn resolve_limits(&self, options: &mut SessionOptions, prefix: &str) -> Result<(), Error> {
+        let configs = &self.inner.deps.configs;
+        let path = format!("{prefix}limits.");
+        options.limits = options.limits.within(configs.session.limits(), &path)?;
+        let path = format!("{prefix}execution_limits.");
+        let asked = options.execution_limits;
+        options.execution_limits = asked.within(configs.runner.limits(), &path)?;
+        Ok(())
     }
 
     /// Registers a session and starts its task, or finds the one its key stands for.
@@ -308,7 +320,7 @@ impl Registry {
     pub async fn execute(
         &self,
         place: Place,
-        options: ExecutionOptions,
+        mut options: ExecutionOptions,
     ) -> Result<Execution, Error> {
         options.validate()?;
         if self.inner.draining.load(Ordering::Acquire) {
@@ -317,6 +329,17 @@ impl Registry {
         match place {
             Place::Session(id) => {
                 let shared = self.find(id)?;
+                if options.fresh {
+                    let most = shared.options.execution_limits;
+                    options.limits = options.limits.within(most, "options.limits.")?;
+                } else if options.limits != ExecutionLimits::default() {
+                    return Err(BadRequest::new(
+                        "options.limits",
+                        "needs fresh, or one_shot: a session's context has its sandbox already, \
+                         with the execution_limits of the session",
+                    )
+                    .into());
+                }
                 self.start_execution(&shared, options).await
             }
             Place::OneShot(session_options) => self.execute_once(*session_options, options).await,
@@ -380,10 +403,15 @@ impl Registry {
     /// Runs code in a session of its own; the last event is given only when that session is gone.
     async fn execute_once(
         &self,
-        session_options: SessionOptions,
-        options: ExecutionOptions,
+        mut session_options: SessionOptions,
+        mut options: ExecutionOptions,
     ) -> Result<Execution, Error> {
         session_options.validate()?;
+        self.resolve_limits(&mut session_options, "options.one_shot.")?;
+        let most = session_options.execution_limits;
+        options.limits = options.limits.within(most, "options.limits.")?;
+        // The sandboxes of such a session are those of its one execution.
+        session_options.execution_limits = options.limits;
         self.check_proxy(&session_options, "options.one_shot.network.proxy.server")?;
         let shared = self.open(session_options, None)?;
         let abandoned = AbandonOnDrop(Some(Arc::clone(&shared)));

@@ -105,6 +105,8 @@ impl Shared {
             start_error: status.start_error.clone(),
             degraded: Arc::clone(&self.degraded),
             network: self.network.usage(),
+            limits: self.options.limits,
+            execution_limits: self.options.execution_limits,
         }
     }
 

@@ -31,6 +31,7 @@ mod errors;
 mod images;
 mod layers;
 mod lifecycle;
+mod limits;
 mod logs;
 mod loopback;
 mod network;

@@ -29,6 +29,7 @@ async fn a_session_is_what_was_asked_for() {
             user_agent: "Petrel/1.0".to_owned(),
             network: None,
             labels: labels.clone(),
+            ..SessionOptions::default()
         })
         .await
         .unwrap();

@@ -11,12 +11,13 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::pipe2;
 
 use crate::id::{SandboxId, SpaceId};
+use crate::limits::Bytes;
 
-use super::super::cgroup::Group;
+use super::super::cgroup::{Controller, Group};
 use super::super::child::{self, Build, ChildFds};
 use super::super::error::StepError;
-use super::super::plan::{INNER_UID, Plan};
-use super::super::spec::{Control, Exit, ExitStatus, SandboxSpec, Usage};
+use super::super::plan::{Held, INNER_UID, Plan};
+use super::super::spec::{Control, Exit, ExitStatus, LimitOf, SandboxSpec, Usage};
 use super::super::sys::{self, Forked};
 use super::super::usage::Counters;
 use super::super::wire::{self, CounterKind, Message, Reply};
@@ -27,6 +28,8 @@ use super::{BUILD_DEADLINE, Spawner, owner};
 const INIT_OOM_SCORE: i32 = 500;
 /// Longest failure a child can report; fits a pipe's atomic write.
 const MAX_FAILURE: u64 = 4096;
+/// Niceness of what no cgroup limits: a third of the daemon's share, sched(7).
+const NICE: i32 = 5;
 
 /// A sandbox, from clone3 until its pid 1 is reaped.
 pub(in super::super) struct Sandbox {
@@ -38,6 +41,13 @@ pub(in super::super) struct Sandbox {
     /// Takes the program's wait status from init.
     report: File,
     group: Option<Group>,
+    /// Most memory of all its processes together.
+    pub(super) memory: Bytes,
+    /// Killed by the watchdog, for this limit.
+    over: Option<LimitOf>,
+    /// Cpu time it had when it was killed, where no cgroup counts it: what is killed together with
+    /// pid 1 leaves none to wait4.
+    pub(super) cpu_time: Duration,
     /// What failed while it was built; the request is answered when it is gone.
     failed: Option<(u64, StepError)>,
 }
@@ -66,6 +76,15 @@ impl Sandbox {
     pub(super) fn kill(&mut self) {
         // It fails only when the process has ended.
         let _ = sys::pidfd_kill(self.pidfd.as_fd());
+        if let Some(group) = &self.group {
+            group.kill();
+        }
+    }
+
+    /// Kills it for memory it uses beyond a limit.
+    pub(super) fn kill_for_memory(&mut self, of: LimitOf) {
+        self.over.get_or_insert(of);
+        self.kill();
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -85,12 +104,19 @@ impl Sandbox {
         self.kill();
     }
 
-    fn usage(&self, cpu_time: Duration) -> Usage {
+    pub(super) fn usage(&self, cpu_time: Duration) -> Usage {
         let counters = self.group.as_ref().map(Group::counters).unwrap_or_default();
         let mut usage = Counters::new(counters).read();
         // Without cgroup: what wait4 knows, which misses processes init did not reap.
         usage.cpu_time = usage.cpu_time.max(cpu_time);
         usage
+    }
+
+    /// Whether a cgroup counts its cpu time.
+    pub(super) fn counts_cpu(&self) -> bool {
+        self.group
+            .as_ref()
+            .is_some_and(|group| group.has(Controller::Cpuacct))
     }
 }
 
@@ -208,8 +234,12 @@ impl Spawner {
                 format!("no image {:?}", spec.image),
             )
         })?;
-        let memory_is_limited = space.group.is_some();
-        let plan = Plan::new(spec, &image.recipe, memory_is_limited)?;
+        let memory_is_limited = self.cgroups.has(Controller::Memory);
+        let held = Held {
+            memory: memory_is_limited,
+            processes: self.cgroups.has(Controller::Pids),
+        };
+        let plan = Plan::new(spec, &image.recipe, held)?;
         let mut ends = ends(spec.control)
             .map_err(|errno| StepError::new("descriptors", errno, "pipes and sockets"))?;
         let group = match &space.group {
@@ -261,6 +291,7 @@ impl Spawner {
             .and_then(|()| set_oom_score(pid))
             .and_then(|()| map_ids(pid, space.uid))
             .and_then(|()| group.as_ref().map_or(Ok(()), |group| group.attach(pid)))
+            .and_then(|()| self.lower_priority(pid))
             .and_then(|()| {
                 sync.write_all(&[1])
                     .map_err(|error| StepError::io("release", &error, ""))
@@ -279,6 +310,9 @@ impl Spawner {
             }),
             report: File::from(ends.report),
             group,
+            memory: spec.limits.group.memory,
+            over: None,
+            cpu_time: Duration::ZERO,
             failed: None,
         };
         if let Err(error) = released {
@@ -332,7 +366,9 @@ impl Spawner {
             return Ok(());
         };
         let ended = sys::wait(sandbox.pid, 0)?;
-        let cpu_time = ended.map(|ended| ended.cpu_time).unwrap_or_default();
+        let cpu_time = ended.map_or(sandbox.cpu_time, |ended| {
+            ended.cpu_time.max(sandbox.cpu_time)
+        });
         let usage = sandbox.usage(cpu_time);
         if let Some(group) = &sandbox.group {
             group.remove();
@@ -340,7 +376,12 @@ impl Spawner {
         match sandbox.failed.take() {
             Some((request, error)) => self.reply(request, Err(error), &[])?,
             None => {
-                let status = program_status(&mut sandbox.report);
+                // What the daemon asked for, or the program did, may have come at the same moment;
+                // the limit is what it was killed for.
+                let status = match sandbox.over {
+                    Some(of) => ExitStatus::OutOfMemory(of),
+                    None => program_status(&mut sandbox.report),
+                };
                 let exit = Exit { status, usage };
                 wire::send(self.socket.as_fd(), &Message::Exited(id, exit), &[])?;
             }
@@ -348,6 +389,16 @@ impl Spawner {
         let space = sandbox.space;
         drop(sandbox); // who closes the space may count our descriptors
         self.finish_closing(space)
+    }
+}
+
+impl Spawner {
+    /// Where nothing limits cpu, sandboxes at least come after the daemon.
+    fn lower_priority(&self, pid: i32) -> Result<(), StepError> {
+        if self.cgroups.has(Controller::Cpu) {
+            return Ok(());
+        }
+        sys::set_nice(pid, NICE).map_err(|errno| StepError::new("priority", errno, ""))
     }
 }
 

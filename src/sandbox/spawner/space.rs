@@ -6,8 +6,10 @@ use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
+use nix::sys::statvfs::fstatvfs;
 
 use crate::id::SpaceId;
+use crate::limits::Bytes;
 
 use super::super::cgroup::Group;
 use super::super::error::StepError;
@@ -27,6 +29,8 @@ pub(in super::super) struct Space {
     browser: Netns,
     pub(super) browser_ports: Vec<u16>,
     pub(super) group: Option<Group>,
+    /// Most memory of all its sandboxes together.
+    pub(super) memory: Bytes,
     /// The request to answer when it is gone.
     pub(super) closing: Option<u64>,
 }
@@ -41,6 +45,13 @@ impl Space {
 
     pub(super) fn file(&self, operation: &FileOperation) -> Result<Option<File>, StepError> {
         files::as_user(self.uid, || files::run(&self.scratch, operation))
+    }
+
+    /// What its scratch holds; it is memory that belongs to no process.
+    pub(super) fn scratch_used(&self) -> Bytes {
+        fstatvfs(&self.scratch).map_or(Bytes(0), |at| {
+            Bytes((at.blocks() - at.blocks_free()) * at.fragment_size())
+        })
     }
 
     /// Takes everything away; its sandboxes are gone already.
@@ -85,6 +96,7 @@ impl Spawner {
             browser,
             browser_ports: spec.browser_ports,
             group,
+            memory: spec.limits.memory,
             closing: None,
         };
         self.spaces.insert(id, space);

@@ -94,7 +94,7 @@ fn start(
     // Started by /proc/self/exe, it would be `exe` in every list of processes.
     prctl::set_name(c"pagebox-spawner").map_err(failed("name"))?;
     let rootless = !geteuid().is_root();
-    let cgroups = Cgroups::detect(daemon_pid);
+    let cgroups = Cgroups::detect(config.cgroups, daemon_pid).map_err(Refusal::Step)?;
     if rootless {
         own_user_namespace().map_err(Refusal::Step)?;
     }
@@ -136,6 +136,7 @@ fn start(
         spaces: std::collections::BTreeMap::new(),
         sandboxes: std::collections::BTreeMap::new(),
         next_id: 0,
+        last_look: std::time::Instant::now(),
     };
     let report = probe::run(&mut spawner, &config.allow_degraded);
     if report.refused().next().is_some() {

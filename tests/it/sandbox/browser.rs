@@ -176,7 +176,7 @@ async fn chromium_runs_with_its_own_sandbox_on() {
         }
     }
     assert!(renderers > 0);
-    println!("usage {:?}", browser.usage());
+    println!("usage {:?}", browser.usage().await);
     space.close().await.unwrap();
     let exit = browser.wait().await;
     println!("{exit:?}");

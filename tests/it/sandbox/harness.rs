@@ -8,8 +8,8 @@ use std::time::Duration;
 use pagebox::config::NodeFiles;
 use pagebox::limits::Bytes;
 use pagebox::sandbox::{
-    Control, Exit, ExitStatus, GroupLimits, Image, Network, Sandbox, SandboxLimits, SandboxSpec,
-    Sandboxes, Space, SpaceSpec, SpawnerConfig, Weakening, start_spawner,
+    CgroupMode, Control, Exit, ExitStatus, GroupLimits, Image, Network, Sandbox, SandboxLimits,
+    SandboxSpec, Sandboxes, Space, SpaceSpec, SpawnerConfig, Weakening, start_spawner,
 };
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
@@ -40,6 +40,7 @@ pub(super) fn config() -> SpawnerConfig {
         allow_degraded: vec![Weakening::SharedUid, Weakening::NoCgroup],
         uid_base: 100_000_000 + number * UIDS,
         uid_count: UIDS,
+        cgroups: CgroupMode::Auto,
     }
 }
 
