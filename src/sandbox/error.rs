@@ -115,7 +115,12 @@ impl Error {
 fn refusals(report: &HostReport) -> String {
     report
         .refused()
-        .map(|probe| format!("{}: {}", probe.mechanism, probe.detail))
+        .map(|probe| {
+            format!(
+                "{}: {}. Remedy: {}",
+                probe.mechanism, probe.detail, probe.remedy
+            )
+        })
         .collect::<Vec<_>>()
         .join("; ")
 }

@@ -372,7 +372,7 @@ fn program_status(report: &mut File) -> ExitStatus {
 }
 
 /// 1000 inside is `uid` outside, and nothing else exists.
-fn map_ids(pid: i32, uid: u32) -> Result<(), StepError> {
+pub(in super::super) fn map_ids(pid: i32, uid: u32) -> Result<(), StepError> {
     for file in ["gid_map", "uid_map"] {
         let text = format!("{INNER_UID} {uid} 1");
         fs::write(format!("/proc/{pid}/{file}"), &text)
