@@ -14,7 +14,7 @@ use super::spec::{
     SpaceSpec, Weakening,
 };
 
-use self::attempt::{Found, fail};
+use self::attempt::Found;
 
 mod attempt;
 mod fences;
@@ -121,7 +121,13 @@ pub(super) fn mechanisms(ground: Ground, cgroups: &Cgroups, allowed: &[Weakening
         probes.push(weaker(name, found, lost, Weakening::NoCgroup));
     }
     probes.push(swap(cgroups));
-    probes.push(session_uids(ground, allowed));
+    let mapped = probes
+        .iter()
+        .any(|probe| probe.mechanism == "id-maps" && probe.state == ProbeState::Works);
+    probes.push(match ground.rootless || mapped {
+        true => session_uids(ground, allowed),
+        false => unknown("session-uids", "not reached: needs id-maps"),
+    });
     probes.push(core_dumps());
     HostReport { probes }
 }
@@ -154,7 +160,8 @@ fn controller_found(cgroups: &Cgroups, controller: &str, probe: GroupProbe) -> F
     let (group, version) = match cgroups {
         Cgroups::V2(group) => (group, "version 2"),
         Cgroups::V1(group) => (group, "version 1"),
-        Cgroups::None(why) => return Err(fail("cgroup", why)(nix::errno::Errno::ENOENT)),
+        Cgroups::None(why) if controller == "memory" => return Err(attempt::useless("none", why)),
+        Cgroups::None(_) => return Err(attempt::useless("none", "see cgroup-memory")),
     };
     // Version 1 counts cpu time in a hierarchy of its own.
     let wanted = [controller, "cpuacct"];
@@ -162,7 +169,7 @@ fn controller_found(cgroups: &Cgroups, controller: &str, probe: GroupProbe) -> F
     let have = group.controllers();
     if let Some(missing) = wanted.iter().find(|name| !have.contains(name)) {
         let detail = format!("{version} has no controller {missing} here");
-        return Err(fail("cgroup", &detail)(nix::errno::Errno::ENOENT));
+        return Err(attempt::useless("cgroup", detail));
     }
     probe(group).map(|_| version.to_owned())
 }
@@ -218,9 +225,7 @@ fn weaker(
 fn session_uids(ground: Ground, allowed: &[Weakening]) -> Probe {
     let found = match ground.rootless {
         false => Ok(format!("from {} on", ground.first_uid)),
-        true => Err(fail("uid", "started without root")(
-            nix::errno::Errno::EPERM,
-        )),
+        true => Err(attempt::useless("uid", "started without root")),
     };
     let lost = "all sessions run under one uid, kept apart by namespaces only";
     weaker("session-uids", found, lost, Weakening::SharedUid, allowed)
@@ -312,7 +317,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_refused_unless_a_setting_allows_it() {
-        let missing = || Err(fail("landlock", "not here")(Errno::ENOSYS));
+        let missing = || Err(StepError::new("landlock", Errno::ENOSYS, "not here"));
         let no_landlock = Weakening::NoLandlock;
         let probe = weaker("landlock-files", missing(), "less", no_landlock, &[]);
         assert_eq!(probe.state, ProbeState::Refused);

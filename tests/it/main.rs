@@ -29,6 +29,8 @@ mod docs;
 mod egress;
 mod ends;
 mod errors;
+mod hosts;
+mod invariants;
 mod layers;
 mod lifecycle;
 mod logs;

@@ -118,7 +118,7 @@ fn start(
         report.probes.push(probe);
         Refusal::Host(report)
     };
-    if report.refused().next().is_some() {
+    if report.refused().any(|probe| probe.weakening.is_none()) {
         return Err(give_up(report, probe::not_built()));
     }
     if rootless {

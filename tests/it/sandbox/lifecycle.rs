@@ -436,7 +436,12 @@ async fn rootless() {
         .collect();
     assert_eq!(
         degraded,
-        ["cgroups", "a uid per session"],
+        [
+            "cgroup-memory",
+            "cgroup-processes",
+            "cgroup-cpu",
+            "session-uids"
+        ],
         "{:?}",
         sandboxes.report()
     );
