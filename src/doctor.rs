@@ -77,15 +77,23 @@ fn open_files(config: &Config) -> Probe {
         Err(error) => return degraded("open-files", error.to_string(), "raise RLIMIT_NOFILE"),
     };
     let said = format!("{} needed, {} allowed", files.wanted, files.allowed);
+    let sandbox = usize::try_from(config.browser.open_files).unwrap_or(usize::MAX);
+    if files.allowed < sandbox {
+        let why = format!(
+            "no session opens: its browser may have {sandbox} (browser.open_files); {said}"
+        );
+        return refused("open-files", why, more(files.wanted));
+    }
     if files.allowed >= files.wanted {
         return works("open-files", said);
     }
     let lost = format!("when many connections are open, more wait: {said}");
-    let remedy = format!(
-        "ulimit -Hn {0}; systemd: LimitNOFILE={0}; or lower session.max_sessions",
-        files.wanted
-    );
-    degraded("open-files", lost, remedy)
+    degraded("open-files", lost, more(files.wanted))
+}
+
+/// How to allow this many open files.
+fn more(files: usize) -> String {
+    format!("ulimit -Hn {files}; systemd: LimitNOFILE={files}; or lower session.max_sessions")
 }
 
 fn works(mechanism: &str, detail: impl Into<String>) -> Probe {

@@ -50,7 +50,7 @@ pub(super) async fn probe(config: &Config, sandboxes: Option<&Sandboxes>) -> Vec
     match examine(config, sandboxes).await {
         Ok(probes) => probes,
         Err(error) => {
-            let error = format!("no session opens: {error:#}");
+            let error = format!("no session opens: {error}");
             let failed = refused(SANDBOX, error, SETUP);
             [vec![failed], not_reached("not reached: needs chromium")].concat()
         }
@@ -179,7 +179,7 @@ fn sandbox(all: &BTreeMap<u32, Process>) -> Probe {
         let (own, ours) = (renderer.filters - main.filters, main.filters);
         return works(
             SANDBOX,
-            format!("renderer under {own} filters of its own, {ours} of ours"),
+            format!("renderer under {own} seccomp filters of its own, {ours} of ours"),
         );
     }
     let why = format!("the renderer is confined no more than Chromium itself: {renderer:?}");

@@ -235,28 +235,30 @@ fn root_of_a_user_namespace_with_one_uid_is_refused() {
 }
 
 #[test]
-fn few_open_files_are_degraded_and_say_how_many_are_needed() {
-    let mut doctor = crate::daemon::host::command(binary());
-    doctor.args(["doctor", "--json"]);
-    let arguments: Vec<_> = doctor.get_args().map(ToOwned::to_owned).collect();
-    let environment: Vec<_> = doctor.get_envs().collect();
-    let output = Command::new("prlimit")
-        .arg("--nofile=512:512")
-        .arg(doctor.get_program())
-        .args(arguments)
-        .envs(
-            environment
-                .iter()
-                .filter_map(|(name, value)| Some((name, (*value)?))),
-        )
-        .output()
-        .unwrap();
-    let said = Said::of(&output);
-    assert_eq!(said.code, Some(1));
-    assert_eq!(said.state("open-files"), "degraded");
+fn few_open_files_are_degraded_and_too_few_are_refused() {
+    let doctor = |limit: &str| {
+        let mut pagebox = crate::daemon::host::command(binary());
+        pagebox.args(["doctor", "--json"]);
+        let set = pagebox
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?)));
+        let output = Command::new("prlimit")
+            .arg(format!("--nofile={limit}:{limit}"))
+            .arg(pagebox.get_program())
+            .args(pagebox.get_args())
+            .envs(set)
+            .output()
+            .unwrap();
+        Said::of(&output)
+    };
+    let said = doctor("8192");
+    assert_eq!((said.code, said.state("open-files")), (Some(1), "degraded"));
     let remedy = said.remedy("open-files");
     assert!(remedy.contains("ulimit -Hn "), "{remedy}");
     assert_eq!(said.state("chromium-sandbox"), "works");
+    let said = doctor("512");
+    said.cannot_run();
+    assert_eq!(said.state("open-files"), "refused");
 }
 
 #[test]

@@ -103,9 +103,10 @@ async fn invariant_2_nothing_untrusted_runs_unconfined_at_any_moment() {
             seen
         })
     };
+    let article = site().url("/article.html");
     for _ in 0..3 {
         let (one, two) = tokio::join!(
-            client.open(&site().url("/article.html")),
+            client.open(&article),
             client.open("about:blank")
         );
         let python = one.python("import subprocess; subprocess.run(['sleep', '0.2']).returncode");
