@@ -24,7 +24,7 @@ const CPU_PERIOD_US: u64 = 100_000;
 /// A group whose last process was just reaped can stay busy for a moment.
 const REMOVE_TRIES: u32 = 50;
 const REMOVE_PAUSE: Duration = Duration::from_millis(2);
-/// What groups of a spawner are called: `pagebox-PID-STARTTIME`.
+/// What groups of a spawner are called: `pagebox-PID-STARTTIME-PIDNAMESPACE`.
 const PREFIX: &str = "pagebox-";
 
 /// The four controllers used.
@@ -115,8 +115,9 @@ impl Cgroups {
         let mounts = parse_mounts(&read("/proc/self/mountinfo"));
         let cgroup = read("/proc/self/cgroup");
         let name = format!(
-            "{PREFIX}{}",
-            identity(std::process::id()).unwrap_or_default()
+            "{PREFIX}{}-{}",
+            identity(std::process::id()).unwrap_or_default(),
+            pid_namespace()
         );
         let v2 = own_dir(&mounts, &cgroup, None)
             .ok_or_else(|| "no cgroup version 2 hierarchy".to_owned())
@@ -415,6 +416,13 @@ fn identity(pid: u32) -> Option<String> {
     Some(format!("{pid}-{start}"))
 }
 
+/// The number of our pid namespace; empty when /proc does not tell.
+fn pid_namespace() -> String {
+    let link = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    let digits = link.to_string_lossy();
+    digits.chars().filter(char::is_ascii_digit).collect()
+}
+
 /// Removes groups of spawners that no longer live (killed before they could do it).
 fn sweep(own: &Path) {
     for entry in fs::read_dir(own).into_iter().flatten().flatten() {
@@ -423,6 +431,13 @@ fn sweep(own: &Path) {
             continue;
         };
         let rest = rest.trim_end_matches("-self");
+        // A pid of another namespace says nothing here: its spawner may well live.
+        let Some((rest, namespace)) = rest.rsplit_once('-') else {
+            continue;
+        };
+        if namespace != pid_namespace() {
+            continue;
+        }
         let pid = rest.split('-').next().and_then(|pid| pid.parse().ok());
         if let Some(pid) = pid
             && identity(pid).as_deref() != Some(rest)

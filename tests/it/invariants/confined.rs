@@ -105,11 +105,11 @@ async fn invariant_2_nothing_untrusted_runs_unconfined_at_any_moment() {
     };
     let article = site().url("/article.html");
     for _ in 0..3 {
-        let (one, two) = tokio::join!(
-            client.open(&article),
-            client.open("about:blank")
+        let (one, two) = tokio::join!(client.open(&article), client.open("about:blank"));
+        let python = one.python(
+            "import subprocess, sys\n\
+             subprocess.run([sys.executable, '-c', 'import time; time.sleep(0.2)']).returncode",
         );
-        let python = one.python("import subprocess; subprocess.run(['sleep', '0.2']).returncode");
         let bash = two.bash("sleep 0.2 & (sleep 0.2; true) | cat; agent-browser get url; wait");
         let node = one.node("await page.title()");
         let (zero, _, title) = tokio::join!(python, bash, node);

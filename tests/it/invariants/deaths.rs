@@ -151,6 +151,13 @@ async fn invariant_4_after_any_death_nothing_remains() {
     victim.kill("pagebox-spawner");
     victim.daemon.signal("KILL");
     victim.daemon.wait(GONE);
+    // The kernel kills what is inside; a group is removed once nothing is in it any more.
+    eventually(GONE, async || {
+        let alive = victim.held.iter().filter(|process| process.is_alive());
+        let alive: Vec<_> = alive.collect();
+        alive.is_empty().then_some(()).ok_or(format!("{alive:?}"))
+    })
+    .await;
     let next = Daemon::start(binary(), "");
     victim
         .nothing_left("daemon and spawner", &BTreeSet::new())

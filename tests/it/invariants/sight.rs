@@ -14,9 +14,10 @@ use crate::shared::{binary, site};
 const MARK: (&str, &str) = ("planted-by-the", "-invariants-31539700");
 
 /// What bash looks through: everything any process shows, and everywhere a stranger's file may be.
-const LOOK: &str = "set +e; mark=$1$2; { cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline; env; \
+const LOOK: &str = "set +e; mark=$1$2; all=$({ cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline; env; \
     ls -aR /home /root /etc /run /var /srv /mnt /media /opt /tmp /workspace /dev; \
-    cat /tmp/* /workspace/*; } 2>/dev/null | tr '\\0' '\\n' | grep -ac -- \"$mark\"";
+    cat /tmp/* /workspace/*; } 2>/dev/null | tr '\\0' '\\n'); \
+    grep -ac -- \"$mark\" <<<\"$all\"";
 
 async fn bash_sees(session: &OpenSession) -> String {
     let (first, second) = MARK;
