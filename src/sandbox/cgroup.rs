@@ -24,8 +24,8 @@ const CPU_PERIOD_US: u64 = 100_000;
 /// A group whose last process was just reaped can stay busy for a moment.
 const REMOVE_TRIES: u32 = 50;
 const REMOVE_PAUSE: Duration = Duration::from_millis(2);
-/// What groups of a spawner are called: `pagebox-PID-STARTTIME-PIDNAMESPACE`.
-const PREFIX: &str = "pagebox-";
+/// The kernel's fixed number of the first pid namespace.
+const FIRST_PID_NAMESPACE: &str = "4026531836";
 
 /// The four controllers used.
 const CONTROLLERS: [&str; 4] = ["memory", "pids", "cpu", "cpuacct"];
@@ -115,9 +115,9 @@ impl Cgroups {
         let mounts = parse_mounts(&read("/proc/self/mountinfo"));
         let cgroup = read("/proc/self/cgroup");
         let name = format!(
-            "{PREFIX}{}-{}",
-            identity(std::process::id()).unwrap_or_default(),
-            pid_namespace()
+            "{}{}",
+            prefix(),
+            identity(std::process::id()).unwrap_or_default()
         );
         let v2 = own_dir(&mounts, &cgroup, None)
             .ok_or_else(|| "no cgroup version 2 hierarchy".to_owned())
@@ -403,41 +403,40 @@ fn remove_tree(dir: &Path) {
     }
 }
 
-/// `PID-STARTTIME`: unlike the pid alone, never that of another process.
+/// `PID-STARTTIME`: unlike the pid alone, never that of another process. `None` when it has ended,
+/// also while nobody has asked how.
 fn identity(pid: u32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The command name, in parentheses, may hold anything; the start time is field 22.
-    let start = stat
-        .rsplit_once(')')?
-        .1
-        .split_whitespace()
-        .nth(19)?
-        .to_owned();
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    let start = fields.nth(18)?;
     Some(format!("{pid}-{start}"))
 }
 
-/// The number of our pid namespace; empty when /proc does not tell.
-fn pid_namespace() -> String {
+/// What groups of a spawner are called: `pagebox-PID-STARTTIME`, with the number of its pid namespace
+/// before them where that is not the first. A pid of another namespace says nothing here: its
+/// spawner may well live.
+fn prefix() -> String {
     let link = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
-    let digits = link.to_string_lossy();
-    digits.chars().filter(char::is_ascii_digit).collect()
+    let link = link.to_string_lossy();
+    match link.trim_start_matches("pid:[").trim_end_matches(']') {
+        FIRST_PID_NAMESPACE => "pagebox-".to_owned(),
+        other => format!("pagebox.{other}-"),
+    }
 }
 
 /// Removes groups of spawners that no longer live (killed before they could do it).
 fn sweep(own: &Path) {
+    let prefix = prefix();
     for entry in fs::read_dir(own).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else {
+        let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(&*prefix)) else {
             continue;
         };
         let rest = rest.trim_end_matches("-self");
-        // A pid of another namespace says nothing here: its spawner may well live.
-        let Some((rest, namespace)) = rest.rsplit_once('-') else {
-            continue;
-        };
-        if namespace != pid_namespace() {
-            continue;
-        }
         let pid = rest.split('-').next().and_then(|pid| pid.parse().ok());
         if let Some(pid) = pid
             && identity(pid).as_deref() != Some(rest)

@@ -254,7 +254,7 @@ pub(super) fn capabilities(ground: Ground) -> Found {
         let sets = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"];
         let left = status.lines().find(|line| {
             line.split_once(':').is_some_and(|(name, value)| {
-                sets.contains(&name) && value.trim().trim_start_matches('0') != ""
+                sets.contains(&name) && !value.trim().trim_start_matches('0').is_empty()
             })
         });
         match (left, sethostname("pagebox")) {
