@@ -128,6 +128,6 @@ async fn invariant_2_nothing_untrusted_runs_unconfined_at_any_moment() {
                 || program == "chrom" && name.starts_with("headless")
                 || program == "node" && name.starts_with("MainThread")
         };
-        assert!(names.iter().any(|name| among(name)), "{program}: {names:?}");
+        assert!(names.iter().any(among), "{program}: {names:?}");
     }
 }
