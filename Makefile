@@ -21,7 +21,7 @@ SCRIPTS = $(sort $(shell git ls-files --cached --others --exclude-standard '*.sh
 	$(shell git grep --untracked -lE '^#!(/usr)?/bin/(env )?(ba)?sh' -- ':!*.rs' ':!*.md' ':!*.js*'))
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: setup ## Install what is missing, build, and run the story of a session through gRPC
 	cargo build --locked --bin pagebox --example demo
@@ -29,6 +29,9 @@ demo: setup ## Install what is missing, build, and run the story of a session th
 
 test: setup-dev check ## Set up, run every check, then every test
 	cargo test --locked
+
+test-rootless: setup-dev ## Run every test as a user without privileges
+	tests/rootless.sh
 
 attack: setup-dev ## Run the attack suite alone and print its table
 	cargo test --locked --test attacks
@@ -99,4 +102,4 @@ clean: ## Remove what was built and installed inside this directory
 	cargo clean
 	rm -rf runners/node/node_modules runners/python/.venv tests/tools/node_modules tests/tools/.venv
 
-.PHONY: help demo test attack attack-doc check run fuzz bench build setup setup-dev fmt clean
+.PHONY: help demo test test-rootless attack attack-doc check run fuzz bench build setup setup-dev fmt clean

@@ -9,6 +9,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
         "proto/pagebox/v1/session.proto",
         "proto/pagebox/v1/execution.proto",
+        "proto/pagebox/v1/daemon.proto",
     ];
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(files, ["proto"])?;

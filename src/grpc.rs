@@ -6,6 +6,7 @@
 mod call;
 mod client;
 mod collect;
+mod daemon_service;
 mod execution_service;
 mod field;
 mod json;
@@ -25,11 +26,14 @@ use crate::session::Registry;
 
 pub use client::{Client, ClientError, ExecutionStream};
 pub use collect::text_of;
+pub use daemon_service::Host;
 pub use json::{JsonError, to_json};
 pub use status::{complete, unknown_method};
 
+use daemon_service::Daemons;
 use execution_service::Executions;
 use session_service::Sessions;
+use v1::daemon_service_server::DaemonServiceServer;
 use v1::execution_service_server::ExecutionServiceServer;
 use v1::session_service_server::SessionServiceServer;
 
@@ -80,19 +84,21 @@ impl Health {
             "",
             SessionServiceServer::<Sessions>::NAME,
             ExecutionServiceServer::<Executions>::NAME,
+            DaemonServiceServer::<Daemons>::NAME,
         ] {
             self.0.set_service_status(name, status).await;
         }
     }
 }
 
-/// All services: sessions, executions, health, reflection (v1 and v1alpha).
+/// All services: sessions, executions, the daemon, health, reflection (v1 and v1alpha).
 ///
 /// # Errors
 /// When the descriptor set built into the program cannot be read.
 pub async fn routes(
     registry: Registry,
     limits: Limits,
+    host: Host,
 ) -> Result<(Routes, Health), tonic_reflection::server::Error> {
     let reporter = HealthReporter::new();
     let health = Health(reporter.clone());
@@ -101,6 +107,7 @@ pub async fn routes(
     let sessions = SessionServiceServer::new(Sessions::new(registry.clone(), limits))
         .max_decoding_message_size(MAX_REQUEST.as_usize())
         .max_encoding_message_size(message);
+    let daemons = DaemonServiceServer::new(Daemons::new(registry.clone(), host));
     let executions = ExecutionServiceServer::new(Executions::new(registry, limits))
         .max_decoding_message_size(MAX_REQUEST.as_usize())
         .max_encoding_message_size(message);
@@ -113,6 +120,7 @@ pub async fn routes(
     routes
         .add_service(sessions)
         .add_service(executions)
+        .add_service(daemons)
         .add_service(tonic_health::pb::health_server::HealthServer::new(
             tonic_health::server::HealthService::from_health_reporter(reporter),
         ))

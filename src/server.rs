@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, NodeFiles};
+use crate::doctor;
 use crate::egress;
 use crate::grpc::{self, Health};
 use crate::sandbox::{self, Image, Sandboxes, SpawnerConfig, SpawnerProcess};
@@ -65,7 +66,10 @@ pub fn start_spawner(config: &Config) -> anyhow::Result<SpawnerProcess> {
         cgroups: config.sandbox.cgroups,
     })
     .context("cannot start the spawner")?;
-    if is_root().context("cannot read /proc/self/status")? {
+    if own_uids()
+        .context("cannot tell whether this is root")?
+        .contains(&0)
+    {
         sandbox::drop_privileges(config.sandbox.daemon_uid).context("cannot drop privileges")?;
     }
     Ok(spawner)
@@ -78,13 +82,12 @@ pub fn start_spawner(config: &Config) -> anyhow::Result<SpawnerProcess> {
 /// When the kernel tells or takes no limit.
 fn places(config: &Config) -> anyhow::Result<egress::Places> {
     let sessions = config.session.max_sessions;
-    let fixed = sessions
-        .saturating_mul(SESSION_FILES + egress::Places::own_files())
-        .saturating_add(config.limits.connections + OWN_FILES);
-    let shared = egress::Places::shared_files(&config.egress, sessions);
-    let wanted = fixed.saturating_add(shared);
-    let allowed = sandbox::raise_open_files(wanted as u64).context("cannot raise RLIMIT_NOFILE")?;
-    let allowed = usize::try_from(allowed).unwrap_or(usize::MAX);
+    let OpenFiles {
+        wanted,
+        allowed,
+        shared,
+    } = OpenFiles::of(config)?;
+    let fixed = wanted.saturating_sub(shared);
     if allowed < wanted {
         tracing::warn!(
             "this process may have {allowed} open files, and {sessions} sessions may need {wanted}: \
@@ -96,12 +99,53 @@ fn places(config: &Config) -> anyhow::Result<egress::Places> {
     Ok(egress::Places::new(&config.egress, shared))
 }
 
-/// Whether any of this process's uids (real, effective, saved, file system) is 0.
-fn is_root() -> std::io::Result<bool> {
+/// Open files of a daemon with this configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenFiles {
+    /// What all its sessions and callers may need at the same time.
+    pub wanted: usize,
+    /// What this process may have; raised as far as its hard limit lets it.
+    pub allowed: usize,
+    /// Of the wanted ones, those that connections share, whichever session they belong to.
+    shared: usize,
+}
+
+impl OpenFiles {
+    /// Counts, and raises the limit of this process.
+    ///
+    /// # Errors
+    /// When the kernel tells or takes no limit.
+    pub fn of(config: &Config) -> anyhow::Result<Self> {
+        let sessions = config.session.max_sessions;
+        let fixed = sessions
+            .saturating_mul(SESSION_FILES + egress::Places::own_files())
+            .saturating_add(config.limits.connections + OWN_FILES);
+        let shared = egress::Places::shared_files(&config.egress, sessions);
+        let wanted = fixed.saturating_add(shared);
+        let allowed =
+            sandbox::raise_open_files(wanted as u64).context("cannot raise RLIMIT_NOFILE")?;
+        Ok(Self {
+            wanted,
+            allowed: usize::try_from(allowed).unwrap_or(usize::MAX),
+            shared,
+        })
+    }
+}
+
+/// This process's uids: real, effective, saved, file system.
+///
+/// # Errors
+/// When /proc does not tell; a process that may be root must not go on then.
+pub fn own_uids() -> std::io::Result<[u32; 4]> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let uids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
-    // A kernel that says nothing counts as root: dropping then fails loudly instead of not at all.
-    Ok(uids.is_none_or(|uids| uids.split_whitespace().any(|uid| uid == "0")))
+    let uids: Option<Vec<u32>> = uids.and_then(|uids| {
+        uids.split_whitespace()
+            .map(|uid| uid.parse().ok())
+            .collect()
+    });
+    uids.and_then(|uids| uids.try_into().ok())
+        .ok_or_else(|| std::io::Error::other("no uids in /proc/self/status"))
 }
 
 /// The parts of a running daemon below its port.
@@ -110,6 +154,7 @@ pub struct Core {
     registry: Registry,
     sandboxes: Sandboxes,
     limits: grpc::Limits,
+    host: grpc::Host,
 }
 
 impl Core {
@@ -136,7 +181,13 @@ impl Core {
             places: places(config)?,
             own_ports: own_ports.to_vec(),
         };
+        let (examined, on) = (config.clone(), sandboxes.clone());
+        let host = grpc::Host::new(move || {
+            let (config, sandboxes) = (examined.clone(), on.clone());
+            Box::pin(async move { doctor::examine(&config, Ok(&sandboxes)).await })
+        });
         Ok(Self {
+            host,
             registry: Registry::new(sandboxes.clone(), configs)?,
             sandboxes,
             limits: grpc::Limits {
@@ -152,7 +203,8 @@ impl Core {
     /// # Errors
     /// When the connection breaks.
     pub async fn serve_socket(&self, socket: UnixStream) -> anyhow::Result<()> {
-        let (routes, _health) = grpc::routes(self.registry.clone(), self.limits).await?;
+        let (routes, _health) =
+            grpc::routes(self.registry.clone(), self.limits, self.host.clone()).await?;
         connection::serve(socket, connection::router(routes), CancellationToken::new())
             .await
             .map_err(anyhow::Error::from_boxed)
@@ -194,7 +246,8 @@ pub async fn serve(
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let address = listener.local_addr()?;
     let core = Core::connect(spawner, config, &[address.port()])?;
-    let (routes, health) = grpc::routes(core.registry.clone(), core.limits).await?;
+    let (routes, health) =
+        grpc::routes(core.registry.clone(), core.limits, core.host.clone()).await?;
 
     let stop = CancellationToken::new();
     let connections = TaskTracker::new();

@@ -9,7 +9,7 @@ use tokio_util::io::StreamReader;
 
 use super::message::Message;
 use super::pipe::{HEAD, Incoming, Reader, leading_id};
-use super::policy;
+use super::{Config, policy};
 
 const KEYS: [&str; 6] = ["id", "method", "sessionId", "params", "result", "error"];
 
@@ -35,9 +35,12 @@ pub(crate) fn message(raw: &[u8]) {
         }
     }
     if let Some(method) = &message.method {
-        let checked = policy::check(method, message.params.as_deref(), &|path| {
-            is_below_tmp(path)
-        });
+        let checked = policy::check(
+            method,
+            message.params.as_deref(),
+            &Config::default(),
+            &|path| is_below_tmp(path),
+        );
         if let Ok(policy::Verdict::Instead(params)) = checked {
             serde_json::from_slice::<Value>(&params).expect("what takes its place is JSON");
         }

@@ -1,4 +1,4 @@
-//! A client of the two services, for the command line: over TCP, or over one connected socket to a
+//! A client of the services, for the command line: over TCP, or over one connected socket to a
 //! daemon in the same process. Gives wire messages, hides tonic.
 
 use std::sync::Mutex;
@@ -11,6 +11,7 @@ use tonic_types::StatusExt as _;
 use tower::service_fn;
 
 use super::v1;
+use super::v1::daemon_service_client::DaemonServiceClient;
 use super::v1::execution_service_client::ExecutionServiceClient;
 use super::v1::session_service_client::SessionServiceClient;
 
@@ -22,6 +23,7 @@ const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 pub struct Client {
     sessions: SessionServiceClient<Channel>,
     executions: ExecutionServiceClient<Channel>,
+    daemon: DaemonServiceClient<Channel>,
 }
 
 impl Client {
@@ -75,7 +77,9 @@ impl Client {
         Self {
             sessions: SessionServiceClient::new(channel.clone())
                 .max_decoding_message_size(usize::MAX),
-            executions: ExecutionServiceClient::new(channel).max_decoding_message_size(usize::MAX),
+            executions: ExecutionServiceClient::new(channel.clone())
+                .max_decoding_message_size(usize::MAX),
+            daemon: DaemonServiceClient::new(channel),
         }
     }
 
@@ -89,6 +93,15 @@ impl Client {
     ) -> Result<v1::Session, ClientError> {
         let reply = self.sessions.create_session(request).await?.into_inner();
         Ok(reply.session.unwrap_or_default())
+    }
+
+    /// Reads what the daemon is.
+    ///
+    /// # Errors
+    /// When it does not answer, or is older than this call.
+    pub async fn get_daemon(&mut self) -> Result<v1::Daemon, ClientError> {
+        let reply = self.daemon.get_daemon(v1::GetDaemonRequest {}).await?;
+        Ok(reply.into_inner().daemon.unwrap_or_default())
     }
 
     /// Reads a session and its newest network requests.

@@ -24,8 +24,8 @@ use self::group::{Version, make_dir, remove_tree, write};
 pub(super) use self::layout::Controller;
 use self::layout::{Layout, offered};
 
-/// What groups of a spawner are called: `pagebox-PID-STARTTIME`.
-const PREFIX: &str = "pagebox-";
+/// The kernel's fixed number of the first pid namespace.
+const FIRST_PID_NAMESPACE: &str = "4026531836";
 /// How an operator gets a group.
 const DELEGATE: &str = "start Pagebox in a group of its own: a systemd service with Delegate=yes, \
      or systemd-run --scope -p Delegate=yes (with --user when not root)";
@@ -49,7 +49,8 @@ impl Cgroups {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let layout = Layout::parse(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
         let name = format!(
-            "{PREFIX}{}",
+            "{}{}",
+            prefix(),
             identity(std::process::id()).unwrap_or_default()
         );
         let v2 = || version_2(layout.v2.as_deref(), &name, daemon_pid).map(Self::V2);
@@ -103,45 +104,6 @@ impl Cgroups {
     /// Whether a controller is in force.
     pub(super) fn has(&self, controller: Controller) -> bool {
         self.top().is_some_and(|group| group.has(controller))
-    }
-
-    /// One line for each thing that is limited: its name, and what is lost and what to do where
-    /// it is not.
-    pub(super) fn mechanisms(&self) -> Vec<(String, Option<String>)> {
-        let (kind, why) = match self {
-            Self::V2(_) => (" (cgroup v2)", "not delegated by cgroup v2".to_owned()),
-            Self::V1(_) => (" (cgroup v1)", "not mounted by cgroup v1".to_owned()),
-            Self::None(why) => ("", format!("no cgroup ({why})")),
-        };
-        let limited = [
-            (
-                Controller::Memory,
-                "memory limit",
-                "each process is limited by RLIMIT_DATA, all together by a look every 100 ms, and \
-                 memory is not measured",
-            ),
-            (
-                Controller::Pids,
-                "process limit",
-                "each sandbox is limited by RLIMIT_NPROC, a session only by the sum of its sandboxes",
-            ),
-            (
-                Controller::Cpu,
-                "cpu limit",
-                "cpu is not limited, sandboxes only run at a lower priority",
-            ),
-        ];
-        limited
-            .into_iter()
-            .map(|(controller, what, lost)| {
-                if self.has(controller) {
-                    return (format!("{what}{kind}"), None);
-                }
-                let detail =
-                    format!("{why}: {lost}. To limit it, {DELEGATE}; or allow `no-cgroup`");
-                (what.to_owned(), Some(detail))
-            })
-            .collect()
     }
 }
 
@@ -280,24 +242,37 @@ fn through(fd: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }
 
-/// `PID-STARTTIME`: unlike the pid alone, never that of another process.
+/// `PID-STARTTIME`: unlike the pid alone, never that of another process. `None` when it has ended,
+/// also while nobody has asked how.
 fn identity(pid: u32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The command name, in parentheses, may hold anything; the start time is field 22.
-    let start = stat
-        .rsplit_once(')')?
-        .1
-        .split_whitespace()
-        .nth(19)?
-        .to_owned();
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    let start = fields.nth(18)?;
     Some(format!("{pid}-{start}"))
+}
+
+/// What groups of a spawner are called: `pagebox-PID-STARTTIME`, with the number of its pid namespace
+/// before them where that is not the first. A pid of another namespace says nothing here: its
+/// spawner may well live.
+fn prefix() -> String {
+    let link = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    let link = link.to_string_lossy();
+    match link.trim_start_matches("pid:[").trim_end_matches(']') {
+        FIRST_PID_NAMESPACE => "pagebox-".to_owned(),
+        other => format!("pagebox.{other}-"),
+    }
 }
 
 /// Removes groups of spawners that no longer live (killed before they could do it).
 fn sweep(own: &Path) {
+    let prefix = prefix();
     for entry in fs::read_dir(own).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else {
+        let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(&*prefix)) else {
             continue;
         };
         let rest = rest.trim_end_matches("-self");
@@ -332,30 +307,5 @@ mod tests {
             assert!(error.contains(&format!("cgroups = \"{mode}\"")), "{error}");
             assert!(error.contains("set cgroups = \"auto\""), "{error}");
         }
-    }
-
-    #[test]
-    fn what_is_missing_is_named_one_by_one() {
-        let group = Group {
-            version: Version::V2,
-            dirs: vec!["/nowhere".into()],
-            controllers: vec![(Controller::Cpuacct, 0), (Controller::Pids, 0)],
-            base: Vec::new(),
-        };
-        let lines = Cgroups::V2(group).mechanisms();
-        let names: Vec<_> = lines.iter().map(|(n, d)| (&**n, d.is_some())).collect();
-        assert_eq!(
-            names,
-            [
-                ("memory limit", true),
-                ("process limit (cgroup v2)", false),
-                ("cpu limit", true)
-            ]
-        );
-        let none = Cgroups::None("why".to_owned()).mechanisms();
-        assert!(none.iter().all(|(_, detail)| {
-            let detail = detail.as_deref().unwrap_or_default();
-            detail.contains("no cgroup (why)") && detail.contains("Delegate=yes")
-        }));
     }
 }

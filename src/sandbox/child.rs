@@ -362,6 +362,11 @@ fn no_new_privs(_: &mut Build<'_>) -> Result<(), StepError> {
 }
 
 fn securebits(_: &mut Build<'_>) -> Result<(), StepError> {
+    lock_securebits()
+}
+
+/// uid 0 means nothing from here on, and that cannot be undone.
+pub(super) fn lock_securebits() -> Result<(), StepError> {
     // NOROOT, NO_SETUID_FIXUP and NO_CAP_AMBIENT_RAISE set, KEEP_CAPS not; all four locked.
     const BITS: u64 = 0b1110_1111;
     sys::prctl(libc::PR_SET_SECUREBITS, BITS, 0)
@@ -370,6 +375,11 @@ fn securebits(_: &mut Build<'_>) -> Result<(), StepError> {
 }
 
 fn capabilities(_: &mut Build<'_>) -> Result<(), StepError> {
+    empty_capabilities()
+}
+
+/// Empties all five sets of this thread.
+pub(super) fn empty_capabilities() -> Result<(), StepError> {
     // Every number the kernel knows: it refuses the first one beyond.
     for capability in 0..64 {
         match sys::prctl(libc::PR_CAPBSET_DROP, capability, 0) {

@@ -9,7 +9,7 @@ use super::spec::HostReport;
 
 /// A step of the spawner or of a sandbox's construction that failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{step}: {detail}: {}", errno_text(*.errno))]
+#[error("{step}: {detail}{}", errno_text(*.errno))]
 pub struct StepError {
     /// The step's name, as in `docs/sandbox.md`.
     pub step: String,
@@ -39,9 +39,9 @@ impl StepError {
 
 fn errno_text(errno: i32) -> String {
     if errno == 0 {
-        return "refused".to_owned();
+        return String::new();
     }
-    nix::errno::Errno::from_raw(errno).to_string()
+    format!(": {}", nix::errno::Errno::from_raw(errno))
 }
 
 /// A step that failed, on what, and why.
@@ -115,7 +115,12 @@ impl Error {
 fn refusals(report: &HostReport) -> String {
     report
         .refused()
-        .map(|probe| format!("{}: {}", probe.mechanism, probe.detail))
+        .map(|probe| {
+            format!(
+                "{}: {}. Remedy: {}",
+                probe.mechanism, probe.detail, probe.remedy
+            )
+        })
         .collect::<Vec<_>>()
         .join("; ")
 }

@@ -2,12 +2,18 @@
 //!
 //! The mounts already decide what exists; this holds even if one of them were wrong.
 
+use std::fs::File;
+use std::net::TcpStream;
 use std::path::Path;
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, NetPort, PathBeneath, PathFd, Ruleset, RulesetAttr,
     RulesetCreatedAttr, Scope,
 };
+
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::getppid;
 
 use super::image::Recipe;
 use super::sys;
@@ -103,4 +109,59 @@ fn restrict(abi: ABI, recipe: &Recipe, ports: &[u16]) -> Result<(), Box<dyn std:
     }
     ruleset.restrict_self()?;
     Ok(())
+}
+
+/// One thing Landlock stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fence {
+    Files,
+    Network,
+    Signals,
+}
+
+impl Fence {
+    /// The ABI that first has it.
+    pub(super) fn since(self) -> i32 {
+        match self {
+            Self::Files => 1,
+            Self::Network => 4,
+            Self::Signals => FULL_ABI,
+        }
+    }
+}
+
+/// Confines this process by one fence with no opening, and makes sure that it stops something that
+/// worked before.
+pub(super) fn refuses(fence: Fence) -> Result<(), String> {
+    let abi = abi().ok_or("not in this kernel")?;
+    // What a refused call says; `None` when it is not refused.
+    let tried = || match fence {
+        Fence::Files => File::open("/proc/self/status").err(),
+        Fence::Network => TcpStream::connect(("127.0.0.1", 1)).err(),
+        Fence::Signals => kill(getppid(), None).err().map(Into::into),
+    };
+    let denied = match fence {
+        Fence::Files | Fence::Network => Errno::EACCES,
+        Fence::Signals => Errno::EPERM,
+    };
+    let is_denied = |error: Option<std::io::Error>| {
+        error.and_then(|error| error.raw_os_error()) == Some(denied as i32)
+    };
+    if is_denied(tried()) {
+        return Err("refused before any rule was set".to_owned());
+    }
+    let ruleset = Ruleset::default();
+    let ruleset = match fence {
+        Fence::Files => ruleset.handle_access(AccessFs::from_all(abi)),
+        Fence::Network => ruleset.handle_access(AccessNet::from_all(abi)),
+        Fence::Signals => ruleset.scope(Scope::from_all(abi)),
+    };
+    ruleset
+        .and_then(Ruleset::create)
+        .and_then(landlock::RulesetCreated::restrict_self)
+        .map_err(|error| error.to_string())?;
+    match is_denied(tried()) {
+        true => Ok(()),
+        false => Err("what has no rule is not refused".to_owned()),
+    }
 }

@@ -50,7 +50,13 @@ fn c_path(path: impl AsRef<Path>) -> Result<CString, StepError> {
         .map_err(|_| StepError::new("path", Errno::EINVAL, path.display().to_string()))
 }
 
-fn tmpfs(size: Bytes, inodes: u64, mode: &str, attributes: u64) -> Result<OwnedFd, StepError> {
+/// A tmpfs that is mounted nowhere; `attributes` are `MOUNT_ATTR_*`.
+pub(super) fn tmpfs(
+    size: Bytes,
+    inodes: u64,
+    mode: &str,
+    attributes: u64,
+) -> Result<OwnedFd, StepError> {
     let options = [
         ("size", size.0.to_string()),
         ("nr_inodes", inodes.to_string()),

@@ -1,85 +1,279 @@
-//! What this host isolates, found out by doing it: one space and one sandbox per image are built
-//! up to the last step before the program would run.
+//! What this host isolates, found out by doing it: each mechanism alone in a process of its own,
+//! then one space and one sandbox per image up to the last step before the program would run.
 
 use std::fs;
 
 use crate::limits::Bytes;
 
-use super::cgroup::Cgroups;
+use super::cgroup::{Cgroups, Controller, Group};
 use super::error::StepError;
-use super::landlock;
+use super::landlock::Fence;
 use super::spawner::Spawner;
 use super::spec::{
     Control, GroupLimits, HostReport, Network, Probe, ProbeState, SandboxLimits, SandboxSpec,
     SpaceSpec, Weakening,
 };
-use super::sys;
 
-/// Mechanisms in the order the steps use them, each with the step that fails without it.
-const MECHANISMS: [(&str, &[&str], &str); 9] = [
-    (
-        "detached mounts",
-        &[
-            "stage-proc",
-            "stage-mount",
-            "image-root",
-            "scratch",
-            "mount-tmpfs",
-        ],
-        "needs Linux 5.12 or newer",
-    ),
-    (
-        "network namespaces",
-        &["network-namespace"],
-        "check /proc/sys/user/max_net_namespaces and the container's seccomp profile",
-    ),
-    (
-        "user, pid, mount, ipc and uts namespaces",
-        &["clone3", "map-ids", "wait-mapping", "become-user"],
-        "check kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns \
-         and /proc/sys/user/max_user_namespaces",
-    ),
-    (
-        "cgroup namespaces",
-        &["cgroup-namespace"],
-        "needs CONFIG_CGROUPS and CAP_SYS_ADMIN",
-    ),
-    (
-        "private /proc",
-        &["mount-proc"],
-        "a container that masks parts of /proc forbids it (docker: --security-opt systempaths=unconfined)",
-    ),
-    (
-        "private root",
-        &["mount-private", "mount-root", "mount-scratch", "pivot-root"],
-        "",
-    ),
-    (
-        "namespace limits",
-        &["namespace-limits"],
-        "/proc/sys/user must be writable in a user namespace",
-    ),
-    (
-        "capabilities and no_new_privs",
-        &["no-new-privs", "securebits", "capabilities"],
-        "",
-    ),
-    ("seccomp", &["seccomp"], "needs CONFIG_SECCOMP_FILTER"),
+use self::attempt::Found;
+
+mod attempt;
+mod fences;
+mod groups;
+mod kernel;
+mod remedy;
+
+/// Where the spawner stands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ground {
+    /// Started without root, so that it works in a user namespace of its own.
+    pub(super) rootless: bool,
+    /// The uid, as the spawner sees it, that 1000 of the first sandbox is.
+    pub(super) first_uid: u32,
+}
+
+/// A mechanism nothing untrusted runs without.
+struct Needed {
+    name: &'static str,
+    /// Cannot be tried without user namespaces, root or not.
+    in_user_namespace: bool,
+    probe: fn(Ground) -> Found,
+}
+
+const fn needed(name: &'static str, in_user_namespace: bool, probe: fn(Ground) -> Found) -> Needed {
+    Needed {
+        name,
+        in_user_namespace,
+        probe,
+    }
+}
+
+const USER_NAMESPACES: &str = "user-namespaces";
+
+/// In the order they are used; each works without those before it, unless it says so.
+const NEEDED: [Needed; 19] = [
+    needed(USER_NAMESPACES, false, kernel::user_namespaces),
+    needed("id-maps", true, kernel::id_maps),
+    needed("mount-namespaces", false, kernel::mount_namespaces),
+    needed("pid-namespaces", false, kernel::pid_namespaces),
+    needed("network-namespaces", false, kernel::network_namespaces),
+    needed("ipc-namespaces", false, kernel::ipc_namespaces),
+    needed("uts-namespaces", false, kernel::uts_namespaces),
+    needed("cgroup-namespaces", false, kernel::cgroup_namespaces),
+    needed("namespace-limits", true, kernel::namespace_limits),
+    needed("passed-listeners", false, kernel::passed_listeners),
+    needed("detached-mounts", false, kernel::detached_mounts),
+    needed("private-proc", true, kernel::private_proc),
+    needed("pivot-root", false, kernel::pivot_root),
+    needed("pidfd", false, kernel::pidfd),
+    needed("parent-death", false, kernel::parent_death),
+    needed("close-range", false, kernel::close_range),
+    needed("openat2", false, kernel::openat2_beneath),
+    needed("no-new-privs", false, fences::no_new_privs),
+    needed("seccomp", false, fences::seccomp),
+];
+/// Of those, the ones a user who is not root needs no user namespace for.
+const UNPRIVILEGED: [&str; 6] = [
+    "pidfd",
+    "parent-death",
+    "close-range",
+    "openat2",
+    "no-new-privs",
+    "seccomp",
 ];
 
-/// Builds everything once and reports; what is missing and not allowed is `Refused`.
-pub(super) fn run(spawner: &mut Spawner, allowed: &[Weakening]) -> HostReport {
-    let tried = try_all(spawner);
-    let mut probes = builds(tried.err());
-    probes.extend(cgroup_probes(&spawner.cgroups, allowed));
-    probes.push(landlock_probe(allowed));
-    probes.push(uid_probe(spawner.rootless, allowed));
-    probes.extend(core_pattern());
-    probes.extend(swap(&spawner.cgroups));
+/// Tries every mechanism; what is missing and not allowed is `Refused`.
+pub(super) fn mechanisms(ground: Ground, cgroups: &Cgroups, allowed: &[Weakening]) -> HostReport {
+    let mut probes: Vec<Probe> = Vec::new();
+    let capabilities = needed("capabilities", false, kernel::capabilities);
+    for needed in NEEDED.iter().chain([&capabilities]) {
+        let depends = needed.name != USER_NAMESPACES
+            && (needed.in_user_namespace
+                || ground.rootless && !UNPRIVILEGED.contains(&needed.name));
+        let found = match depends && probes[0].state != ProbeState::Works {
+            true => None,
+            false => Some((needed.probe)(ground)),
+        };
+        probes.push(found.map_or_else(
+            || unknown(needed.name, "not reached: needs user-namespaces"),
+            |found| of(needed.name, found, None),
+        ));
+    }
+    let weaker = |name, found, lost, weakening| weaker(name, found, lost, weakening, allowed);
+    let no_landlock = Weakening::NoLandlock;
+    let files = fences::landlock(Fence::Files);
+    probes.push(weaker(
+        "landlock-files",
+        files,
+        "no second fence behind the mounts",
+        no_landlock,
+    ));
+    // Distribution kernels in use are somewhere in between; mounts and network namespaces already
+    // do what is missing.
+    for (name, fence) in [
+        ("landlock-network", Fence::Network),
+        ("landlock-signals", Fence::Signals),
+    ] {
+        let lost = "no second fence behind the namespaces";
+        probes.push(of(name, fences::landlock(fence), Some(lost)));
+    }
+    for (name, wanted, lost, probe) in CONTROLLERS {
+        let found = controller_found(cgroups, wanted, probe);
+        probes.push(weaker(name, found, lost, Weakening::NoCgroup));
+    }
+    probes.push(swap(cgroups));
+    let mapped = probes
+        .iter()
+        .any(|probe| probe.mechanism == "id-maps" && probe.state == ProbeState::Works);
+    probes.push(match ground.rootless || mapped {
+        true => session_uids(ground, allowed),
+        false => unknown("session-uids", "not reached: needs id-maps"),
+    });
+    probes.push(core_dumps());
     HostReport { probes }
 }
 
-fn try_all(spawner: &mut Spawner) -> Result<(), StepError> {
+type GroupProbe = fn(&Group) -> Found;
+
+/// Name, controllers, what is lost without them.
+const CONTROLLERS: [(&str, &[Controller], &str, GroupProbe); 3] = [
+    (
+        "cgroup-memory",
+        &[Controller::Memory],
+        "each process is limited by RLIMIT_DATA, all together by a look every 100 ms; peaks are not \
+         measured",
+        groups::memory,
+    ),
+    (
+        "cgroup-processes",
+        &[Controller::Pids],
+        "each sandbox is limited by RLIMIT_NPROC, a session only by the sum of its sandboxes",
+        groups::processes,
+    ),
+    (
+        "cgroup-cpu",
+        // Version 1 counts cpu time in a hierarchy of its own.
+        &[Controller::Cpu, Controller::Cpuacct],
+        "cpu is not limited, sandboxes only run at a lower priority",
+        groups::cpu,
+    ),
+];
+
+fn controller_found(cgroups: &Cgroups, wanted: &[Controller], probe: GroupProbe) -> Found {
+    let (group, version) = match cgroups {
+        Cgroups::V2(group) => (group, "version 2"),
+        Cgroups::V1(group) => (group, "version 1"),
+        Cgroups::None(why) if wanted.contains(&Controller::Memory) => {
+            return Err(attempt::useless("none", why));
+        }
+        Cgroups::None(_) => return Err(attempt::useless("none", "see cgroup-memory")),
+    };
+    if let Some(missing) = wanted.iter().find(|name| !group.has(**name)) {
+        let detail = format!("{version} has no controller {} here", missing.name());
+        return Err(attempt::useless("cgroup", detail));
+    }
+    probe(group).map(|_| version.to_owned())
+}
+
+fn probe(mechanism: &str, state: ProbeState, detail: impl Into<String>) -> Probe {
+    Probe {
+        mechanism: mechanism.to_owned(),
+        state,
+        detail: detail.into(),
+        remedy: String::new(),
+        weakening: None,
+    }
+}
+
+fn unknown(mechanism: &str, detail: &str) -> Probe {
+    probe(mechanism, ProbeState::Unknown, detail)
+}
+
+/// A mechanism that is refused when it is missing, or degraded by design: `lost` says of what.
+fn of(mechanism: &str, found: Found, lost: Option<&str>) -> Probe {
+    let error = match found {
+        Ok(detail) => return probe(mechanism, ProbeState::Works, detail),
+        Err(error) => error,
+    };
+    let (state, detail) = match lost {
+        Some(lost) => (ProbeState::Degraded, format!("{lost}: {error}")),
+        None => (ProbeState::Refused, error.to_string()),
+    };
+    Probe {
+        remedy: remedy::of(mechanism, &error),
+        ..probe(mechanism, state, detail)
+    }
+}
+
+/// A mechanism that may be missing when a setting says so.
+fn weaker(
+    mechanism: &str,
+    found: Found,
+    lost: &str,
+    weakening: Weakening,
+    allowed: &[Weakening],
+) -> Probe {
+    let mut probe = of(mechanism, found, Some(lost));
+    if probe.state == ProbeState::Degraded {
+        probe.weakening = Some(weakening);
+        if !allowed.contains(&weakening) {
+            probe.state = ProbeState::Refused;
+        }
+    }
+    probe
+}
+
+fn session_uids(ground: Ground, allowed: &[Weakening]) -> Probe {
+    let found = match ground.rootless {
+        false => Ok(format!("from {} on", ground.first_uid)),
+        true => Err(attempt::useless("uid", "started without root")),
+    };
+    let lost = "all sessions run under one uid, kept apart by namespaces only";
+    weaker("session-uids", found, lost, Weakening::SharedUid, allowed)
+}
+
+/// A core_pattern that starts a program runs it on the host for a crash inside; RLIMIT_CORE 0
+/// does not stop that, but 1 in the pattern's pipe limit does. Reported only.
+fn core_dumps() -> Probe {
+    let file = "/proc/sys/kernel/core_pattern";
+    let found = match fs::read_to_string(file) {
+        Ok(pattern) => match pattern.trim().strip_prefix('|') {
+            Some(program) => Err(attempt::useless("core_pattern", program)),
+            None => Ok(String::new()),
+        },
+        Err(error) => Err(StepError::io("core_pattern", &error, file)),
+    };
+    let lost = "a crash inside may start a program on the host";
+    of("core-dumps", found, Some(lost))
+}
+
+/// Swap without an account of it lets memory grow beyond its limit.
+fn swap(cgroups: &Cgroups) -> Probe {
+    let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
+    let limited = cgroups.top().is_some_and(Group::limits_swap);
+    let found = match (swaps.lines().count() > 1, limited) {
+        (false, _) => Ok("off".to_owned()),
+        (true, true) => Ok("limited with memory".to_owned()),
+        (true, false) => Err(attempt::useless("swap", "on, and not limited by cgroup")),
+    };
+    of("swap", found, Some("memory may grow beyond its limit"))
+}
+
+/// Everything together: one sandbox of every image.
+pub(super) fn sandboxes(spawner: &mut Spawner) -> Probe {
+    built(try_all(spawner))
+}
+
+const SANDBOXES: &str = "sandboxes";
+
+pub(super) fn built(tried: Result<String, StepError>) -> Probe {
+    of(SANDBOXES, tried, None)
+}
+
+pub(super) fn not_built() -> Probe {
+    unknown(SANDBOXES, "not reached: needs what is refused above")
+}
+
+fn try_all(spawner: &mut Spawner) -> Found {
     let limits = GroupLimits {
         memory: Bytes::mib(256),
         processes: 64,
@@ -94,6 +288,7 @@ fn try_all(spawner: &mut Spawner) -> Result<(), StepError> {
     })?;
     drop(listeners);
     let names: Vec<String> = spawner.images.keys().cloned().collect();
+    let images = names.join(", ");
     let built = names.into_iter().try_for_each(|image| {
         let spec = SandboxSpec {
             image,
@@ -111,129 +306,7 @@ fn try_all(spawner: &mut Spawner) -> Result<(), StepError> {
         spawner.try_build(space, &spec)
     });
     spawner.remove_space(space);
-    built
-}
-
-/// One line per mechanism: those before the step that failed work, those after were not reached.
-fn builds(failed: Option<StepError>) -> Vec<Probe> {
-    let failed_at = failed.as_ref().map(|error| {
-        MECHANISMS
-            .iter()
-            .position(|(_, steps, _)| steps.contains(&&*error.step))
-            .unwrap_or(MECHANISMS.len())
-    });
-    let mut probes: Vec<Probe> = MECHANISMS
-        .iter()
-        .enumerate()
-        .map(|(at, (mechanism, _, hint))| {
-            let (state, detail) = match (&failed, failed_at) {
-                (Some(error), Some(bad)) if at == bad => {
-                    (ProbeState::Refused, format!("{error}. {hint}"))
-                }
-                (Some(_), Some(bad)) if at > bad => (
-                    ProbeState::Refused,
-                    "not reached: an earlier mechanism failed".to_owned(),
-                ),
-                _ => (ProbeState::Works, String::new()),
-            };
-            probe(mechanism, state, detail)
-        })
-        .collect();
-    if let (Some(error), Some(at)) = (&failed, failed_at)
-        && at == MECHANISMS.len()
-    {
-        probes.push(probe(
-            "building a sandbox",
-            ProbeState::Refused,
-            error.to_string(),
-        ));
-    }
-    probes
-}
-
-fn probe(mechanism: &str, state: ProbeState, detail: String) -> Probe {
-    Probe {
-        mechanism: mechanism.to_owned(),
-        state,
-        detail,
-    }
-}
-
-fn weaker(allowed: &[Weakening], name: Weakening) -> ProbeState {
-    if allowed.contains(&name) {
-        ProbeState::Degraded
-    } else {
-        ProbeState::Refused
-    }
-}
-
-fn cgroup_probes(cgroups: &Cgroups, allowed: &[Weakening]) -> Vec<Probe> {
-    let mechanisms = cgroups.mechanisms().into_iter();
-    mechanisms
-        .map(|(name, missing)| match missing {
-            None => probe(&name, ProbeState::Works, String::new()),
-            Some(detail) => probe(&name, weaker(allowed, Weakening::NoCgroup), detail),
-        })
-        .collect()
-}
-
-fn landlock_probe(allowed: &[Weakening]) -> Probe {
-    let abi = sys::landlock_abi();
-    let (state, detail) = match abi {
-        landlock::FULL_ABI.. => (ProbeState::Works, String::new()),
-        0 => (
-            weaker(allowed, Weakening::NoLandlock),
-            "not in this kernel or not enabled (lsm=landlock,...): allow `no-landlock`, the \
-             other layers stay"
-                .to_owned(),
-        ),
-        // Every distribution kernel in use is somewhere here; the mounts and network namespaces
-        // already do what is missing.
-        _ => (
-            ProbeState::Degraded,
-            format!(
-                "ABI {abi}: no TCP rules below 4, no scopes below {}",
-                landlock::FULL_ABI
-            ),
-        ),
-    };
-    probe("landlock", state, detail)
-}
-
-fn uid_probe(rootless: bool, allowed: &[Weakening]) -> Probe {
-    if !rootless {
-        return probe("a uid per session", ProbeState::Works, String::new());
-    }
-    let detail = "started without root: all sessions run under one uid, kept apart by \
-                  namespaces only. Start as root or allow `shared-uid`";
-    probe(
-        "a uid per session",
-        weaker(allowed, Weakening::SharedUid),
-        detail.to_owned(),
-    )
-}
-
-/// A core_pattern that starts a program runs it on the host for a crash inside; RLIMIT_CORE 0
-/// does not stop that, but 1 in the pattern's pipe limit does. Reported only.
-fn core_pattern() -> Option<Probe> {
-    let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").ok()?;
-    pattern.starts_with('|').then(|| {
-        let detail = format!(
-            "crashes inside start {} on the host: sysctl kernel.core_pattern=core",
-            pattern.trim_start_matches('|').trim()
-        );
-        probe("core dumps", ProbeState::Degraded, detail)
-    })
-}
-
-/// Swap without an account of it lets memory grow beyond its limit.
-fn swap(cgroups: &Cgroups) -> Option<Probe> {
-    let swaps = fs::read_to_string("/proc/swaps").ok()?;
-    let limited = cgroups.top().is_some_and(super::cgroup::Group::limits_swap);
-    (swaps.lines().count() > 1 && !limited).then(|| {
-        let detail = "swap is on and not limited by cgroup: swapoff, or boot with swapaccount=1";
-        probe("swap", ProbeState::Degraded, detail.to_owned())
-    })
+    built.map(|()| images)
 }
 
 #[cfg(test)]
@@ -243,24 +316,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failed_step_refuses_its_mechanism_and_all_behind_it() {
-        let probes = builds(Some(StepError::new("mount-proc", Errno::EPERM, "")));
-        let works = probes
-            .iter()
-            .filter(|p| p.state == ProbeState::Works)
-            .count();
-        assert_eq!(works, 4);
-        assert!(
-            probes[4].detail.contains("mount-proc"),
-            "{}",
-            probes[4].detail
+    fn what_is_missing_is_refused_unless_a_setting_allows_it() {
+        let missing = || Err(StepError::new("landlock", Errno::ENOSYS, "not here"));
+        let no_landlock = Weakening::NoLandlock;
+        let probe = weaker("landlock-files", missing(), "less", no_landlock, &[]);
+        assert_eq!(probe.state, ProbeState::Refused);
+        assert_eq!(probe.weakening, Some(no_landlock));
+        assert!(probe.remedy.contains("no-landlock"), "{probe:?}");
+        let probe = weaker(
+            "landlock-files",
+            missing(),
+            "less",
+            no_landlock,
+            &[no_landlock],
         );
-        assert!(probes[5..].iter().all(|p| p.state == ProbeState::Refused));
+        assert_eq!(probe.state, ProbeState::Degraded);
+        let probe = weaker("landlock-files", Ok("x".into()), "less", no_landlock, &[]);
+        assert_eq!((probe.state, probe.weakening), (ProbeState::Works, None));
     }
 
     #[test]
-    fn an_unknown_step_is_refused_too() {
-        let probes = builds(Some(StepError::new("image-bind", Errno::ENOENT, "/x")));
-        assert_eq!(probes.last().unwrap().state, ProbeState::Refused);
+    fn every_refusal_says_what_to_do() {
+        let error = StepError::new("step", Errno::EPERM, "");
+        let other = [
+            "capabilities",
+            "landlock-files",
+            "cgroup-cpu",
+            "session-uids",
+            "swap",
+        ];
+        for name in NEEDED.iter().map(|needed| needed.name).chain(other) {
+            let probe = of(name, Err(error.clone()), None);
+            assert_eq!(probe.state, ProbeState::Refused);
+            assert!(!probe.remedy.is_empty(), "{name}");
+        }
     }
 }

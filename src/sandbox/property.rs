@@ -6,7 +6,7 @@ use std::os::fd::AsFd as _;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use super::image::Recipe;
-use super::plan::{self, Plan};
+use super::plan::{self, Held, Plan};
 use super::wire::{self, Command, Request};
 
 /// A datagram is a request that is written as it was read, or it is refused; what is asked is made
@@ -27,8 +27,12 @@ pub(crate) fn command(datagram: &[u8]) {
         }
         Command::Spawn(_, spec) => {
             let recipe: Recipe = toml::from_str("seccomp = 'runner'").expect("a recipe");
-            for memory_is_limited in [false, true] {
-                if let Ok(plan) = Plan::new(spec, &recipe, memory_is_limited) {
+            for by_cgroup in [false, true] {
+                let held = Held {
+                    memory: by_cgroup,
+                    processes: by_cgroup,
+                };
+                if let Ok(plan) = Plan::new(spec, &recipe, held) {
                     assert_eq!(plan.argv.len(), spec.argv.len());
                     assert_eq!(plan.env.len(), spec.env.len());
                     assert!(plan.argv[0].as_bytes().starts_with(b"/"));

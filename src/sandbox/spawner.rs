@@ -36,8 +36,8 @@ mod space;
 mod start;
 mod watchdog;
 
-pub(super) use self::sandbox::Sandbox;
-pub(super) use self::start::ARGV0;
+pub(super) use self::sandbox::{Sandbox, map_ids};
+pub(super) use self::start::{ARGV0, own_user_namespace};
 pub use self::start::{is_spawner, spawner_main};
 
 /// A sandbox that is not running this long after clone3 is given up: a build takes milliseconds,

@@ -1,6 +1,8 @@
 //! What callers ask for and what they learn: plain data, no behaviour.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -214,15 +216,44 @@ impl Usage {
     }
 }
 
+impl Weakening {
+    const NAMES: [(Self, &str); 3] = [
+        (Self::NoCgroup, "no-cgroup"),
+        (Self::NoLandlock, "no-landlock"),
+        (Self::SharedUid, "shared-uid"),
+    ];
+}
+
+impl fmt::Display for Weakening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = Self::NAMES.iter().find(|(value, _)| value == self);
+        f.write_str(named.map_or("", |(_, name)| name))
+    }
+}
+
+impl FromStr for Weakening {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let named = Self::NAMES.iter().find(|(_, name)| *name == text);
+        named.map(|(value, _)| *value).ok_or(())
+    }
+}
+
 /// One probed mechanism.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Probe {
-    /// e.g. "user namespaces", "cgroup memory (v1)", "landlock"
+    /// Its name, which stays the same: `user-namespaces`, `cgroup-memory`, `chromium`.
     pub mechanism: String,
     /// Whether it can be used.
     pub state: ProbeState,
-    /// What is lost, why, and what to do; empty when it works.
+    /// What was found: a version, or what is lost and why. May be empty when it works.
     pub detail: String,
+    /// What to type or change so that it works; empty when it does.
+    pub remedy: String,
+    /// The setting that allows it to be missing, when it is and one does.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub weakening: Option<Weakening>,
 }
 
 /// Whether a mechanism can be used here.
@@ -233,8 +264,10 @@ pub enum ProbeState {
     Works,
     /// Weaker than designed, and allowed by config or by design.
     Degraded,
-    /// Missing, and the spawner refuses to run without it.
+    /// Missing, and nothing runs without it.
     Refused,
+    /// Not tried, because something it needs is refused.
+    Unknown,
 }
 
 /// What this host isolates, probed by using it.

@@ -496,6 +496,24 @@ impl Registry {
         self.inner.tasks.wait().await;
     }
 
+    /// What is weaker than designed for every session, as each shows it.
+    #[must_use]
+    pub fn degraded(&self) -> &[String] {
+        &self.inner.degraded
+    }
+
+    /// Most sessions at the same time.
+    #[must_use]
+    pub fn max_sessions(&self) -> usize {
+        self.inner.deps.configs.session.max_sessions
+    }
+
+    /// Whether it takes no new work any more.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.inner.draining.load(Ordering::Acquire)
+    }
+
     /// How many sessions are live.
     #[must_use]
     pub fn live_sessions(&self) -> usize {

@@ -12,6 +12,9 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
+#[path = "host.rs"]
+pub(crate) mod host;
+
 /// How long a daemon may take to say where it listens. Generous: the machine may be busy.
 const START_DEADLINE: Duration = Duration::from_secs(60);
 /// How much of its log is kept for failure messages.
@@ -42,6 +45,16 @@ impl Daemon {
 
     /// Starts `binary serve` with `config` and more arguments.
     pub(crate) fn start_with(binary: &Path, config: &str, arguments: &[&str]) -> Self {
+        Self::start_in(binary, config, arguments, &[])
+    }
+
+    /// The same with more variables in its environment. What this host lacks is allowed.
+    pub(crate) fn start_in(
+        binary: &Path,
+        config: &str,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         // The daemon may give up root for a uid of its own, which must still get in.
         open_to_all(directory.path());
@@ -51,11 +64,12 @@ impl Daemon {
         let config_file = directory.path().join("pagebox.toml");
         std::fs::write(&config_file, config).expect("the daemon's config file");
 
-        let mut child = Command::new(binary)
+        let mut child = host::command(binary)
             .args(["serve", "--listen", "127.0.0.1:0", "--config"])
             .arg(&config_file)
             .args(arguments)
             .env("TMPDIR", &temporary)
+            .envs(environment.iter().copied())
             .env_remove("PAGEBOX_SERVER")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -5,10 +5,11 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
+use crate::daemon::host::command;
 use crate::shared::{binary, daemon, site};
 
 fn pagebox(arguments: &[&str]) -> Command {
-    let mut command = Command::new(binary());
+    let mut command = command(binary());
     command
         .args(arguments)
         .env_remove("PAGEBOX_SERVER")
@@ -217,6 +218,7 @@ fn config_prints_what_serve_would_use_and_refuses_unknown_keys() {
 #[test]
 fn doctor_help_and_completions_answer() {
     let (code, stdout, stderr) = seen(&pagebox(&["doctor"]).output().unwrap());
+    // Nothing is refused here that `command` does not allow.
     assert!(code.is_some_and(|code| code <= 1), "{stderr}");
     for word in ["seccomp", "cgroup", "hromium"] {
         assert!(stdout.contains(word), "no {word} in\n{stdout}");

@@ -335,7 +335,7 @@ fn installed(language: &str, needed: &[PathBuf]) -> Result<bool> {
     };
     let note = format!("{language} runner: {} is missing", missing.display());
     ensure!(std::env::var_os("CI_REQUIRE_ALL").is_none(), "{note}");
-    eprintln!("SKIP {note}");
+    crate::daemon::host::skip("conformance", &note);
     Ok(false)
 }
 

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
+use crate::daemon::host::skip;
+
 const DOCUMENTS: [&str; 8] = [
     "README.md",
     "CONTRIBUTING.md",
@@ -144,7 +146,7 @@ fn the_demo_passes() {
             "{} is missing",
             demo.display()
         );
-        println!("SKIP the_demo_passes: run `cargo build --example demo` first");
+        skip("the_demo_passes", "run `cargo build --example demo` first");
         return;
     }
     let output = Command::new(&demo).output().expect("the demo starts");

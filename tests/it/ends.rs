@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use pagebox::grpc::v1::{Language, Outcome, SessionOptions};
@@ -12,6 +12,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::client::{Client, reason};
+use crate::daemon::host::command;
 use crate::daemon::{Daemon, signal};
 use crate::leaks::{cgroups, descendants, eventually};
 use crate::shared::{binary, daemon};
@@ -26,7 +27,7 @@ impl Exec {
     /// Starts it with code that writes a line and goes on.
     fn start(arguments: &[&str]) -> Self {
         let temporary = tempfile::tempdir().unwrap();
-        let child = Command::new(binary())
+        let child = command(binary())
             .arg("exec")
             .args(arguments)
             .env_remove("PAGEBOX_SERVER")
@@ -97,7 +98,7 @@ async fn exec_at_a_daemon_ended_by_ctrl_c_ends_its_code() {
 fn exec_passes_every_byte_live() {
     let code = "echo on; sleep 1; for i in {0..255}; do printf \"\\\\x$(printf %02x $i)\"; done; \
                 printf '\\xff\\xfe' >&2; kill -9 $$";
-    let mut child = Command::new(binary())
+    let mut child = command(binary())
         .args(["exec", "-l", "bash", "-e", code])
         .env("PAGEBOX_SERVER", daemon().url())
         .stdout(Stdio::piped())
@@ -125,7 +126,7 @@ fn exec_passes_every_byte_live() {
 
 #[test]
 fn exec_says_that_its_page_did_not_open() {
-    let output = Command::new(binary())
+    let output = command(binary())
         .args(["exec", "--url", "http://localhost:9/", "-e", "'ran'"])
         .env("PAGEBOX_SERVER", daemon().url())
         .output()
@@ -233,7 +234,7 @@ async fn a_drain_says_so_and_survives_a_signal_to_the_spawner() {
 }
 
 fn config(arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String, String) {
-    let output = Command::new(binary())
+    let output = command(binary())
         .arg("config")
         .args(arguments)
         .envs(environment.iter().copied())
@@ -279,7 +280,7 @@ fn config_can_be_used_as_a_file_and_its_sources_have_an_order() {
 #[test]
 fn completions_are_scripts_their_shell_reads() {
     for shell in ["bash", "zsh", "fish"] {
-        let output = Command::new(binary())
+        let output = command(binary())
             .args(["completions", shell])
             .output()
             .unwrap();

@@ -182,6 +182,7 @@ async fn health_and_reflection_answer() {
         "",
         "pagebox.v1.SessionService",
         "pagebox.v1.ExecutionService",
+        "pagebox.v1.DaemonService",
     ] {
         let request = HealthCheckRequest {
             service: service.to_owned(),
@@ -204,8 +205,11 @@ mod reflection {
     use tokio_stream::StreamExt;
     use tonic::transport::Channel;
 
-    pub(super) const EXPECTED: [&str; 2] =
-        ["pagebox.v1.ExecutionService", "pagebox.v1.SessionService"];
+    pub(super) const EXPECTED: [&str; 3] = [
+        "pagebox.v1.DaemonService",
+        "pagebox.v1.ExecutionService",
+        "pagebox.v1.SessionService",
+    ];
 
     macro_rules! list {
         ($name:ident, $version:ident) => {

@@ -6,8 +6,9 @@ use std::time::Duration;
 use pagebox::grpc::v1::{CancelExecutionRequest, ExecuteResponse, Language, Outcome, OutputLimits};
 
 use crate::client::{OpenSession, describe, duration};
+use crate::daemon::host::host;
 use crate::leaks::{descendants, eventually};
-use crate::shared::{blank, daemon, open};
+use crate::shared::{binary, blank, daemon, open};
 
 /// After whatever happened: the page is as it was, and every language works.
 async fn goes_on(session: &OpenSession) {
@@ -56,21 +57,11 @@ pub(crate) fn runs(name: &str, argument: &str) -> bool {
 
 #[tokio::test]
 async fn a_memory_bomb_is_an_out_of_memory_outcome() {
-    let session = open("/").await;
-    let isolation = session.now().await.isolation.unwrap();
-    if isolation
-        .degraded
-        .iter()
-        .any(|line| line.contains("memory"))
-    {
-        println!(
-            "SKIP: this host cannot limit memory: {:?}",
-            isolation.degraded
-        );
-        assert!(std::env::var_os("CI_REQUIRE_ALL").is_none());
-        session.stop().await;
+    let test = "a_memory_bomb_is_an_out_of_memory_outcome";
+    if !host(binary()).can(test, "cgroup-memory") {
         return;
     }
+    let session = open("/").await;
     for (language, code) in [
         (
             Language::Node,

@@ -1,7 +1,6 @@
 //! What a session did on the network, as the API tells it, and the limits on it.
 
 use std::collections::BTreeSet;
-use std::process::Command;
 use std::time::Duration;
 
 use pagebox::grpc::v1::session_service_client::SessionServiceClient;
@@ -16,6 +15,7 @@ use tonic::transport::Endpoint;
 
 use crate::client::{Client, OpenSession};
 use crate::daemon::Daemon;
+use crate::daemon::host::command;
 use crate::shared::{binary, blank, client, daemon, open, site};
 
 const SECRET: &str = "s3cr3tt0ken";
@@ -505,7 +505,7 @@ async fn too_few_open_files_mean_fewer_connections_and_a_warning() {
 async fn the_command_line_shows_and_follows_it() {
     let session = blank().await;
     let cli = |arguments: &[&str]| {
-        let mut command = Command::new(binary());
+        let mut command = command(binary());
         command
             .arg("session")
             .args(arguments)

@@ -441,7 +441,7 @@ fn set_oom_score(pid: i32) -> Result<(), StepError> {
 }
 
 /// 1000 inside is `uid` outside, and nothing else exists.
-fn map_ids(pid: i32, uid: u32) -> Result<(), StepError> {
+pub(in super::super) fn map_ids(pid: i32, uid: u32) -> Result<(), StepError> {
     for file in ["gid_map", "uid_map"] {
         let text = format!("{INNER_UID} {uid} 1");
         fs::write(format!("/proc/{pid}/{file}"), &text)

@@ -16,9 +16,10 @@ use nix::unistd::{getegid, geteuid, getppid};
 use super::super::cgroup::Cgroups;
 use super::super::error::StepError;
 use super::super::network::Netns;
-use super::super::spec::HostReport;
+use super::super::probe::{self, Ground};
+use super::super::spec::{HostReport, Probe};
+use super::super::sys;
 use super::super::wire::{self, Message, Refusal, Start, StartConfig};
-use super::super::{probe, sys};
 use super::{SEND_TIMEOUT, Spawner, UidPool};
 
 /// The name the spawner is executed under.
@@ -94,7 +95,32 @@ fn start(
     // Started by /proc/self/exe, it would be `exe` in every list of processes.
     prctl::set_name(c"pagebox-spawner").map_err(failed("name"))?;
     let rootless = !geteuid().is_root();
+    if !rootless && (config.uid_base == 0 || config.uid_count == 0) {
+        return Err(failed("uid_base and uid_count must not be 0")(
+            Errno::EINVAL,
+        ));
+    }
+    let (base, count) = if rootless {
+        (0, 1)
+    } else {
+        (config.uid_base, config.uid_count)
+    };
     let cgroups = Cgroups::detect(config.cgroups, daemon_pid).map_err(Refusal::Step)?;
+    let ground = Ground {
+        rootless,
+        first_uid: base,
+    };
+    let mut report = probe::mechanisms(ground, &cgroups, &config.allow_degraded);
+    let give_up = |mut report: HostReport, probe: Probe| {
+        if let Some(group) = cgroups.top() {
+            group.remove();
+        }
+        report.probes.push(probe);
+        Refusal::Host(report)
+    };
+    if report.refused().any(|probe| probe.weakening.is_none()) {
+        return Err(give_up(report, probe::not_built()));
+    }
     if rootless {
         own_user_namespace().map_err(Refusal::Step)?;
     }
@@ -104,22 +130,10 @@ fn start(
     // end of file on the socket are what counts when the daemon has dropped to another uid, which
     // may not signal root.
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed("PDEATHSIG"))?;
-    let compiled = super::compile(config.images).inspect_err(|_| {
-        if let Some(group) = cgroups.top() {
-            group.remove();
-        }
-    });
-    let (images, init_profile) = compiled.map_err(Refusal::Step)?;
-    let (base, count) = if rootless {
-        (0, 1)
-    } else {
-        (config.uid_base, config.uid_count)
+    let (images, init_profile) = match super::compile(config.images) {
+        Ok(compiled) => compiled,
+        Err(error) => return Err(give_up(report, probe::built(Err(error)))),
     };
-    if count == 0 || (!rootless && base == 0) {
-        return Err(failed("uid_base and uid_count must not be 0")(
-            Errno::EINVAL,
-        ));
-    }
     let mut spawner = Spawner {
         socket,
         daemon,
@@ -138,7 +152,7 @@ fn start(
         next_id: 0,
         last_look: std::time::Instant::now(),
     };
-    let report = probe::run(&mut spawner, &config.allow_degraded);
+    report.probes.push(probe::sandboxes(&mut spawner));
     if report.refused().next().is_some() {
         spawner.end_all();
         return Err(Refusal::Host(report));
@@ -148,7 +162,7 @@ fn start(
 
 /// Rootless: a user namespace in which our uid is 0. The kernel demands that setgroups is given up
 /// before the gid is mapped.
-fn own_user_namespace() -> Result<(), StepError> {
+pub(in super::super) fn own_user_namespace() -> Result<(), StepError> {
     let (uid, gid) = (geteuid(), getegid());
     unshare(CloneFlags::CLONE_NEWUSER)
         .map_err(|errno| StepError::new("user-namespace", errno, "unshare"))?;

@@ -2,13 +2,13 @@
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::Command;
 
 use pagebox::grpc::v1::execution_options::Place;
 use pagebox::grpc::v1::{ExecutionOptions, NetworkOptions, Proxy, SessionOptions};
 
 use crate::client::{Client, OpenSession, fields, reason};
 use crate::daemon::Daemon;
+use crate::daemon::host::command;
 use crate::internet::proxies::{self, Asked, CREDENTIALS};
 use crate::internet::{PROXY, PUBLIC_V4, World};
 use crate::shared::{binary, site};
@@ -205,20 +205,20 @@ async fn an_upstream_that_resolves_is_a_weakening_everyone_is_told_of() {
 
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), &config).unwrap();
-    for (command, expected) in [
+    for (subcommand, expected) in [
         ("doctor", "degraded  egress"),
         ("config", "password = \"***\""),
     ] {
-        let mut run = Command::new(binary());
+        let mut run = command(binary());
         let output = run
-            .args([command, "--config"])
+            .args([subcommand, "--config"])
             .arg(file.path())
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&output.stdout).into_owned()
             + &String::from_utf8_lossy(&output.stderr);
         assert!(
-            said.contains(expected) && is_told(&said) == (command == "doctor"),
+            said.contains(expected) && is_told(&said) == (subcommand == "doctor"),
             "{said}"
         );
         assert!(!said.contains(password), "{said}");

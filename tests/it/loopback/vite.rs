@@ -11,6 +11,7 @@ use pagebox::grpc::v1::Language;
 use super::until_up;
 use crate::client::{Client, OpenSession};
 use crate::daemon::Daemon;
+use crate::daemon::host::skip;
 use crate::shared::binary;
 
 /// vite and what it needs, as one archive; `None` where it is not installed.
@@ -77,7 +78,7 @@ async fn text_is(session: &OpenSession, text: &str) {
 #[tokio::test]
 async fn an_edit_updates_the_open_page_without_a_reload() {
     let Some(archive) = archive() else {
-        println!("SKIP an_edit_updates_the_open_page_without_a_reload: no vite");
+        skip("an_edit_updates_the_open_page_without_a_reload", "no vite");
         return;
     };
     let port = serve(archive).await.to_string();

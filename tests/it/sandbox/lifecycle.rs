@@ -430,10 +430,10 @@ async fn rootless() {
     assert_eq!(
         degraded,
         [
-            "memory limit",
-            "process limit",
-            "cpu limit",
-            "a uid per session"
+            "cgroup-memory",
+            "cgroup-processes",
+            "cgroup-cpu",
+            "session-uids"
         ],
         "{:?}",
         sandboxes.report()
