@@ -19,8 +19,9 @@ use anyhow::{Context, ensure};
 use pagebox::config::NodeFiles;
 use pagebox::limits::Bytes;
 use pagebox::sandbox::{
-    Control, ControlEnd, GroupLimits, Image, Network, Sandbox, SandboxLimits, SandboxSpec,
-    Sandboxes, Space, SpaceSpec, SpawnerConfig, SpawnerProcess, Weakening, start_spawner,
+    CgroupMode, Control, ControlEnd, GroupLimits, Image, Network, Sandbox, SandboxLimits,
+    SandboxSpec, Sandboxes, Space, SpaceSpec, SpawnerConfig, SpawnerProcess, Weakening,
+    start_spawner,
 };
 use serde_json::{Value, json};
 
@@ -113,6 +114,7 @@ fn spawner(images: &Path) -> anyhow::Result<SpawnerProcess> {
         allow_degraded: vec![Weakening::SharedUid, Weakening::NoCgroup],
         uid_base: 200_000_000,
         uid_count: 100,
+        cgroups: CgroupMode::Auto,
     })?)
 }
 

@@ -97,7 +97,7 @@ fn text(probes: &[Probe], verdict: Verdict) -> String {
     }
     let count = |state| probes.iter().filter(|probe| probe.state == state).count();
     text.push_str(&format!(
-        "{} of {} work, {} degraded, {} refused, {} unknown. {}\n",
+        "{} of {} work, {} degraded, {} refused, {} unknown.\n{}\n",
         count(ProbeState::Works),
         probes.len(),
         count(ProbeState::Degraded),
@@ -153,7 +153,7 @@ mod tests {
             "works     seccomp\n\
              degraded  fonts    none\n\
              \x20                  remedy: install some\n\
-             1 of 2 work, 1 degraded, 0 refused, 0 unknown. \
+             1 of 2 work, 1 degraded, 0 refused, 0 unknown.\n\
              Pagebox runs here, with what is degraded above.\n"
         );
     }

@@ -521,7 +521,7 @@ mod tests {
             (
                 |n| n.deny = vec!["https://a.test".into()],
                 "network.deny[0]",
-                r#""//a.test" is not a port: write 1 to 65535, 8000-8999 or *"#,
+                r#""https://a.test" is a URL, and a rule is a host without scheme or path; write a.test"#,
             ),
             (
                 |n| n.allow = vec![String::new()],
