@@ -47,7 +47,7 @@ pub async fn examine(config: &Config, sandboxes: Result<&Sandboxes, &anyhow::Err
         Err(error) => match error.downcast_ref() {
             // The spawner has probed, and found too little.
             Some(sandbox::Error::HostRefused(report)) => report.probes.clone(),
-            _ => vec![refused("spawner", format!("{error:#}"), programs::SETUP)],
+            _ => vec![refused("sandboxes", format!("{error:#}"), programs::SETUP)],
         },
     };
     if sandboxes.is_ok() {
