@@ -144,7 +144,9 @@ impl Hub {
         made.unwrap_or_else(|error| Err(std::io::Error::other(error)))
             .map_err(|source| Error::DownloadDirectory { path, source })?;
         let pages_only = json!([{ "type": "page" }, { "exclude": true }]);
-        let contexts = self.call(None, "Target.getBrowserContexts", None).await?;
+        // The first answer comes when Chromium has started: who starts it says how long that may be.
+        let first = "Target.getBrowserContexts";
+        let contexts = flatten(first, self.start_call(None, first, None).await?.await)?;
         if let Ok(answer) = serde_json::from_slice::<Value>(&contexts) {
             let default = answer["defaultBrowserContextId"]
                 .as_str()
