@@ -33,8 +33,14 @@ test: setup-dev check ## Set up, run every check, then every test
 test-rootless: setup-dev ## Run every test as a user without privileges
 	tests/rootless.sh
 
+test-vm: setup-dev ## Sessions and limits in a virtual machine that has cgroup version 2 only; as root
+	tests/vm/run.sh
+
 attack: setup-dev ## Run the attack suite alone and print its table
 	cargo test --locked --test attacks
+
+attack-rootless: setup-dev ## The same as a user without privileges
+	tests/rootless.sh attacks
 
 attack-doc: setup-dev ## Write docs/attack-suite.md anew from the cases
 	PAGEBOX_WRITE_ATTACK_DOC=1 cargo test --locked --test attacks -- --exact 'docs/attack-suite.md is what the cases say'
@@ -102,4 +108,4 @@ clean: ## Remove what was built and installed inside this directory
 	cargo clean
 	rm -rf runners/node/node_modules runners/python/.venv tests/tools/node_modules tests/tools/.venv
 
-.PHONY: help demo test test-rootless attack attack-doc check run fuzz bench build setup setup-dev fmt clean
+.PHONY: help demo test test-rootless test-vm attack attack-rootless attack-doc check run fuzz bench build setup setup-dev fmt clean

@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
-# Runs every test as a user without privileges: lib, it, attacks. As root it takes a uid nobody has;
-# what it cannot read of this directory's path is covered by mounts of a namespace of its own.
+# Runs tests as a user without privileges: those named, of lib, it and attacks, or all. As root it
+# takes a uid nobody has; what it cannot read of this directory's path is covered by mounts of a
+# namespace of its own.
+#
+#   tests/rootless.sh [lib] [it] [attacks]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,10 +16,12 @@ if [ "${1:-}" != --built ]; then
 		jq -r 'select(.profile.test and .executable) | "\(.target.kind[0]) \(.target.name) \(.executable)"' |
 		sort -u >target/rootless-binaries
 	if [ "$(id -u)" = 0 ]; then
-		exec unshare --mount "$0" --built
+		exec unshare --mount "$0" --built "$@"
 	fi
-	exec "$0" --built
+	exec "$0" --built "$@"
 fi
+shift
+wanted=${*:-lib it attacks}
 
 here=$PWD
 # Directories above this one that the user may not pass: a small one in its place holds only us.
@@ -57,6 +62,9 @@ run() {
 	"$@" 2>&1 | tee -a "$own/log" || failed=1
 }
 while read -r kind name program; do
+	part=$name
+	[ "$kind" != lib ] || part=lib
+	[[ " $wanted " == *" $part "* ]] || continue
 	case $kind/$name in
 	lib/*) run "${as[@]}" "$program" ;;
 	test/it)

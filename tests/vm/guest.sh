@@ -7,7 +7,6 @@ mapfile -t arguments </job/arguments
 project=${arguments[0]}
 pagebox=${arguments[1]}
 tests=${arguments[2]}
-attacks=${arguments[3]}
 cd "$project" || exit
 ulimit -n 65536
 # Where the user who is not root can follow; the change stays in this machine's memory.

@@ -57,7 +57,7 @@ rm -rf "$job"
 mkdir -p "$job"
 program() { jq -r "select(.executable != null and .target.name == \"$1\") | .executable" <<<"$built" | head -n 1; }
 built=$(cd "$root" && cargo test --locked --no-run --message-format=json 2>/dev/null)
-printf '%s\n' "$root" "$(program pagebox)" "$(program it)" "$(program attacks)" >"$job/arguments"
+printf '%s\n' "$root" "$(program pagebox)" "$(program it)" >"$job/arguments"
 
 timeout "${VM_TIMEOUT:-3000}" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 6144 \
 	-nographic -no-reboot -nic none \
