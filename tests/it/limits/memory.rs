@@ -134,6 +134,24 @@ async fn a_process_beyond_the_limit_ends_out_of_memory_or_is_refused_it() {
 }
 
 #[tokio::test]
+async fn files_in_private_memory_count_with_the_processes() {
+    for world in World::all().await {
+        let session = world.open_contexts(memory(128)).await;
+        // Neither alone is too much.
+        let code = "import time\nopen('/dev/shm/x', 'wb').write(b'x' * (60 << 20))\n\
+                    held = bytearray(b'x') * (75 << 20)\ntime.sleep(1000)";
+        let reply = session.exec_within(LONG, Language::Python, code).await;
+        let context = format!("{}: {}", world.mode, describe(&reply));
+        assert_eq!(reply.outcome(), Outcome::OutOfMemory, "{context}");
+        assert!(reply.killed, "{context}");
+        let message = "killed: the sandbox reached its memory limit of 128 MiB";
+        assert_eq!(reply.error.unwrap().message, message, "{context}");
+        goes_on(&session).await;
+        session.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn a_killed_child_is_counted_and_the_outcome_is_the_codes_own() {
     let world = World::own().await;
     let session = world.open_contexts(memory(256)).await;
