@@ -58,9 +58,9 @@ impl World {
         let has = |what: &str| !degraded.iter().any(|line| line.starts_with(what));
         Self {
             mode,
-            memory: has("memory limit"),
-            processes: has("process limit"),
-            cpu: has("cpu limit"),
+            memory: has("cgroup-memory"),
+            processes: has("cgroup-processes"),
+            cpu: has("cgroup-cpu"),
             client,
         }
     }
@@ -110,7 +110,7 @@ async fn without_cgroups_is_weaker_by_name_and_refused_unless_allowed() {
     let stderr = String::from_utf8_lossy(&ended.stderr);
     assert!(!ended.status.success(), "{stderr}");
     assert!(
-        stderr.contains("memory limit") && stderr.contains("no-cgroup"),
+        stderr.contains("cgroup-memory") && stderr.contains("no-cgroup"),
         "{stderr}"
     );
 }

@@ -76,16 +76,27 @@ async fn children_below_the_limit_each_cannot_exceed_it_together() {
                         let ended = (reply.exit_code, reply.killed);
                         assert!([(7, false), (137, true)].contains(&ended), "{context}");
                         if reply.killed {
-                            assert_eq!(reply.error.unwrap().message, OF_SANDBOX, "{context}");
+                            assert_eq!(
+                                reply.error.as_ref().unwrap().message,
+                                OF_SANDBOX,
+                                "{context}"
+                            );
                         }
                     }
                 }
             } else {
                 assert_eq!(reply.outcome(), Outcome::OutOfMemory, "{context}");
                 assert_eq!((reply.exit_code, reply.killed), (137, true), "{context}");
-                assert_eq!(reply.error.unwrap().message, OF_SANDBOX, "{context}");
+                assert_eq!(
+                    reply.error.as_ref().unwrap().message,
+                    OF_SANDBOX,
+                    "{context}"
+                );
             }
-            goes_on(&session).await;
+            // Else the other children are still there, and hold what they have.
+            if reply.killed {
+                goes_on(&session).await;
+            }
             session.stop().await;
         }
     }
@@ -116,9 +127,11 @@ async fn a_process_beyond_the_limit_ends_out_of_memory_or_is_refused_it() {
                 assert!(reply.limits_hit.unwrap().oom_kills > 0, "{context}");
                 assert!(reply.peak_memory_bytes <= 256 * MIB, "{context}");
                 assert!(reply.peak_memory_bytes > 200 * MIB, "{context}");
-                // It is the code's own process, and its only one.
-                assert!(reply.killed, "{context}");
-                assert_eq!(reply.error.unwrap().message, OF_SANDBOX, "{context}");
+                assert_eq!(
+                    reply.error.as_ref().unwrap().message,
+                    OF_SANDBOX,
+                    "{context}"
+                );
             } else {
                 // RLIMIT_DATA: the allocation fails, and how code takes that is its own affair.
                 assert!(
