@@ -51,6 +51,8 @@ pub enum MemoryLimit {
     Sandbox,
     /// Of the session: browser and all contexts together.
     Session,
+    /// Neither: the host's memory ended, or that of a cgroup above Pagebox's.
+    Host,
 }
 
 /// What became of an execution.

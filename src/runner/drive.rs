@@ -11,10 +11,10 @@ use crate::execution::{
     BoundedOutput, Ending, ExecutionEvent, ExecutionLimits, ExecutionOptions, ExecutionReport,
     Language, LimitsHit, MemoryLimit, Stream, Verdict, decide,
 };
-use crate::sandbox::{ExitStatus, LimitOf, Usage};
+use crate::sandbox::{ExitStatus, Usage};
 
 use super::context::{ContextEnv, Job};
-use super::ending::{Why, claims};
+use super::ending::{Why, claims, memory_limit};
 use super::frame::{Finished, FromRunner, SHORT_LINE, ToRunner, finished_line};
 use super::output::Pipe;
 use super::start::Live;
@@ -360,19 +360,13 @@ impl Watch {
                 }
             }
             if let ExitStatus::OutOfMemory(of) = exit.status {
-                self.ending.out_of_memory = Some(match of {
-                    LimitOf::Sandbox => MemoryLimit::Sandbox,
-                    LimitOf::Space => MemoryLimit::Session,
-                });
+                self.ending.out_of_memory = Some(memory_limit(of));
             }
             exit.usage
         };
         let usage = usage.since(before);
-        if usage.oom_kills > 0 {
-            self.ending.out_of_memory = Some(match usage.memory_reached {
-                0 => MemoryLimit::Session,
-                _ => MemoryLimit::Sandbox,
-            });
+        if let Some(of) = usage.killed_for() {
+            self.ending.out_of_memory = Some(memory_limit(of));
         }
         let mut last_events = Vec::new();
         for (pipe, output, stream) in [

@@ -3,6 +3,7 @@
 
 use crate::execution::{Ending, ExecutionError, ExecutionOptions, MemoryLimit, Outcome};
 use crate::limits::Bytes;
+use crate::sandbox::LimitOf;
 
 use super::frame::Finished;
 
@@ -45,6 +46,14 @@ fn cut(text: &mut String, limit: Bytes) -> bool {
     true
 }
 
+pub(super) fn memory_limit(of: LimitOf) -> MemoryLimit {
+    match of {
+        LimitOf::Sandbox => MemoryLimit::Sandbox,
+        LimitOf::Space => MemoryLimit::Session,
+        LimitOf::Host => MemoryLimit::Host,
+    }
+}
+
 /// What was measured of an execution's end, for its error message.
 pub(super) struct Why<'a> {
     pub(super) options: &'a ExecutionOptions,
@@ -73,6 +82,11 @@ fn ending_error(outcome: Outcome, why: &Why<'_>) -> Option<ExecutionError> {
                     "killed: the session, its browser included, reached its memory limit of {}",
                     why.memory
                 ),
+                Some(MemoryLimit::Host) => {
+                    "killed: the host's memory ended, or that of a cgroup above \
+                     Pagebox's; neither the sandbox nor the session had reached its limit"
+                        .to_owned()
+                }
                 _ => format!(
                     "killed: the sandbox reached its memory limit of {}",
                     why.memory

@@ -151,6 +151,7 @@ const KILLED: Exit = Exit {
         peak_memory: None,
         oom_kills: 0,
         memory_reached: 0,
+        space_memory_reached: 0,
         forks_refused: 0,
         cpu_throttled: std::time::Duration::ZERO,
     },

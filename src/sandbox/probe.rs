@@ -139,7 +139,7 @@ const CONTROLLERS: [(&str, &[Controller], &str, GroupProbe); 3] = [
     (
         "cgroup-memory",
         &[Controller::Memory],
-        "each process is limited by RLIMIT_DATA, all together by a look every 100 ms; peaks are not \
+        "each process is limited by RLIMIT_DATA, all together by looks at them; peaks are not \
          measured",
         groups::memory,
     ),

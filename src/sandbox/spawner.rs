@@ -20,6 +20,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::id::{SandboxId, SpaceId};
 
+use self::processes::Finder;
 use self::space::Space;
 use super::cgroup::Cgroups;
 use super::error::StepError;
@@ -31,6 +32,7 @@ use super::{mounts, sys};
 
 mod files;
 mod owner;
+mod processes;
 mod sandbox;
 mod space;
 mod start;
@@ -66,8 +68,9 @@ pub(super) struct Spawner {
     spaces: BTreeMap<SpaceId, Space>,
     sandboxes: BTreeMap<SandboxId, Sandbox>,
     next_id: u64,
-    /// When the watchdog last looked.
-    last_look: Instant,
+    /// Which processes are of which sandbox, and when the watchdog looks at them.
+    finder: Finder,
+    look_at: Instant,
 }
 
 /// uids of live spaces. One is used again only when its space is gone, and as late as possible.

@@ -181,6 +181,8 @@ pub enum LimitOf {
     Sandbox,
     /// That of all sandboxes of the space together.
     Space,
+    /// None of these: the host's memory ended, or that of a group above ours.
+    Host,
 }
 
 /// What a sandbox used.
@@ -192,9 +194,11 @@ pub struct Usage {
     pub peak_memory: Option<Bytes>,
     /// Processes the kernel killed for a memory limit so far.
     pub oom_kills: u64,
-    /// How often the sandbox reached its own memory limit so far; a kill without it was for the
-    /// space's. Version 1 counts the times it could still free something, too.
+    /// How often the sandbox reached its own memory limit so far. Version 1 counts the times it
+    /// could still free something, too.
     pub memory_reached: u64,
+    /// How often all sandboxes of the space together reached the space's so far; counted as above.
+    pub space_memory_reached: u64,
     /// Processes and threads refused at the process limit so far.
     pub forks_refused: u64,
     /// How long it was held back for its cpu limit so far.
@@ -210,9 +214,23 @@ impl Usage {
             peak_memory: self.peak_memory,
             oom_kills: self.oom_kills.saturating_sub(before.oom_kills),
             memory_reached: self.memory_reached.saturating_sub(before.memory_reached),
+            space_memory_reached: self
+                .space_memory_reached
+                .saturating_sub(before.space_memory_reached),
             forks_refused: self.forks_refused.saturating_sub(before.forks_refused),
             cpu_throttled: self.cpu_throttled.saturating_sub(before.cpu_throttled),
         }
+    }
+
+    /// Whose limit the kernel killed for, if it did: the innermost that was reached.
+    #[must_use]
+    pub fn killed_for(&self) -> Option<LimitOf> {
+        let reached = match (self.memory_reached, self.space_memory_reached) {
+            (0, 0) => LimitOf::Host,
+            (0, _) => LimitOf::Space,
+            _ => LimitOf::Sandbox,
+        };
+        (self.oom_kills > 0).then_some(reached)
     }
 }
 

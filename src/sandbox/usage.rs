@@ -67,7 +67,10 @@ fn add(usage: &mut Usage, kind: CounterKind, text: &str) {
                 usage.memory_reached = reached;
             }
         }
-        CounterKind::MemoryReached => usage.memory_reached += number(text).unwrap_or(0),
+        CounterKind::MemoryReached => usage.memory_reached = number(text).unwrap_or(0),
+        CounterKind::SpaceMemoryReached => {
+            usage.space_memory_reached = number(text).or_else(|| field("oom")).unwrap_or(0);
+        }
         CounterKind::PidsEvents => usage.forks_refused = field("max").unwrap_or(0),
         CounterKind::CpuNanoseconds => {
             usage.cpu_time = Duration::from_nanos(number(text).unwrap_or(0));
@@ -98,6 +101,7 @@ fn field(text: &str, name: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::spec::LimitOf;
     use super::*;
 
     #[test]
@@ -116,11 +120,32 @@ mod tests {
         usage
     }
 
+    #[test]
+    fn a_kill_is_for_the_innermost_limit_that_was_reached_since() {
+        let usage = |oom_kills, memory_reached, space_memory_reached| Usage {
+            oom_kills,
+            memory_reached,
+            space_memory_reached,
+            ..Usage::default()
+        };
+        for (now, whose) in [
+            (usage(2, 6, 6), None),
+            (usage(3, 7, 5), Some(LimitOf::Sandbox)),
+            (usage(3, 7, 6), Some(LimitOf::Sandbox)),
+            (usage(3, 6, 6), Some(LimitOf::Space)),
+            (usage(3, 6, 5), Some(LimitOf::Host)),
+        ] {
+            let before = usage(2, 6, 5);
+            assert_eq!(now.since(&before).killed_for(), whose, "{now:?}");
+        }
+    }
+
     const EXPECTED: Usage = Usage {
         cpu_time: Duration::from_micros(2_500_001),
         peak_memory: Some(Bytes(8_392_704)),
         oom_kills: 2,
         memory_reached: 5,
+        space_memory_reached: 6,
         forks_refused: 3,
         cpu_throttled: Duration::from_micros(700),
     };
@@ -132,6 +157,10 @@ mod tests {
             (
                 CounterKind::MemoryEvents,
                 "low 0\nhigh 0\nmax 41\noom 5\noom_kill 2\noom_group_kill 0\nsock_throttled 0\n",
+            ),
+            (
+                CounterKind::SpaceMemoryReached,
+                "low 0\nhigh 0\nmax 9\noom 6\noom_kill 0\n",
             ),
             (CounterKind::PidsEvents, "max 3\n"),
             (
@@ -156,8 +185,8 @@ mod tests {
                 CounterKind::MemoryEvents,
                 "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
             ),
-            (CounterKind::MemoryReached, "1\n"),
-            (CounterKind::MemoryReached, "4\n"),
+            (CounterKind::MemoryReached, "5\n"),
+            (CounterKind::SpaceMemoryReached, "6\n"),
             (CounterKind::PidsEvents, "max 3\n"),
             (
                 CounterKind::CpuThrottled,

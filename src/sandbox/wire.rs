@@ -96,6 +96,8 @@ pub(super) enum CounterKind {
     MemoryEvents,
     /// A number of times.
     MemoryReached,
+    /// The space's: a number of times, or on version 2 lines of words; `oom N`.
+    SpaceMemoryReached,
     /// Lines of words; `max N`.
     PidsEvents,
     /// A number of nanoseconds.

@@ -265,22 +265,20 @@ async fn serve(
 
 /// Why a browser is gone, as the kernel saw it.
 fn crash_detail(exit: &Exit) -> String {
-    match exit.status {
-        ExitStatus::OutOfMemory(LimitOf::Sandbox) => {
-            "its browser was killed at its memory limit".to_owned()
+    let of = |limit| match limit {
+        LimitOf::Sandbox => "at its memory limit",
+        LimitOf::Space => "at the session's memory limit",
+        LimitOf::Host => "because the host, or a cgroup above Pagebox's, had no memory left",
+    };
+    match (exit.status, exit.usage.killed_for()) {
+        (ExitStatus::OutOfMemory(limit), _) => format!("its browser was killed {}", of(limit)),
+        (status, Some(limit)) => {
+            format!(
+                "its browser crashed ({status:?}) after a kill {}",
+                of(limit)
+            )
         }
-        ExitStatus::OutOfMemory(LimitOf::Space) => {
-            "its browser was killed at the session's memory limit".to_owned()
-        }
-        status if exit.usage.oom_kills > 0 => {
-            let whose = if exit.usage.memory_reached > 0 {
-                "its"
-            } else {
-                "the session's"
-            };
-            format!("its browser crashed ({status:?}) after a kill at {whose} memory limit")
-        }
-        status => format!("its browser crashed ({status:?})"),
+        (status, None) => format!("its browser crashed ({status:?})"),
     }
 }
 

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
+use crate::limits::Bytes;
+
 use super::super::error::StepError;
 use super::super::spec::GroupLimits;
 use super::super::wire::CounterKind;
@@ -19,6 +21,10 @@ const CPU_PERIOD_US: u64 = 100_000;
 /// A group whose last process was just reaped can stay busy for a moment.
 const REMOVE_TRIES: u32 = 50;
 const REMOVE_PAUSE: Duration = Duration::from_millis(2);
+/// On version 1, memory and swap together may be this much more than memory: more than the kernel
+/// charges at once where it kills. Memory's own limit is then reached first, which is what
+/// `memory.failcnt` counts; `memory.memsw.failcnt` counts nothing in some kernels (6.18).
+const SWAP_MARGIN: Bytes = Bytes::mib(1);
 /// Socket buffers may take this part of a group's memory on version 1, on top of it.
 const SOCKET_MEMORY_PART: u64 = 4;
 
@@ -151,7 +157,8 @@ impl Group {
         }
     }
 
-    /// The counters, opened so that another process under another uid can read them.
+    /// The counters of a sandbox's group, and of its space's above it, opened so that another
+    /// process under another uid can read them.
     pub(in super::super) fn counters(&self) -> Vec<(CounterKind, File)> {
         let wanted: &[(Controller, &str, CounterKind)] = match self.version {
             Version::V1 => &[
@@ -170,11 +177,10 @@ impl Group {
                     "memory.failcnt",
                     CounterKind::MemoryReached,
                 ),
-                // With swap accounting this one, which has the same limit, is reached first.
                 (
                     Controller::Memory,
-                    "memory.memsw.failcnt",
-                    CounterKind::MemoryReached,
+                    "../memory.failcnt",
+                    CounterKind::SpaceMemoryReached,
                 ),
                 (Controller::Pids, "pids.events", CounterKind::PidsEvents),
                 (Controller::Cpu, "cpu.stat", CounterKind::CpuThrottled),
@@ -190,6 +196,12 @@ impl Group {
                     Controller::Memory,
                     "memory.events",
                     CounterKind::MemoryEvents,
+                ),
+                // The plain file adds up what is below: kills for the limits of other sandboxes too.
+                (
+                    Controller::Memory,
+                    "../memory.events.local",
+                    CounterKind::SpaceMemoryReached,
                 ),
                 (Controller::Pids, "pids.events", CounterKind::PidsEvents),
                 (Controller::Cpuacct, "cpu.stat", CounterKind::CpuStat),
@@ -244,13 +256,13 @@ fn settings(version: Version, controller: Controller, limits: &GroupLimits) -> V
         if_there: true,
     };
     let memory = limits.memory.0.to_string();
+    let with_swap = (limits.memory.0 + SWAP_MARGIN.0).to_string();
     let sockets = (limits.memory.0 / SOCKET_MEMORY_PART).to_string();
     let quota = u64::from(limits.cpu_percent) * CPU_PERIOD_US / 100;
     match (version, controller) {
         (Version::V1, Controller::Memory) => vec![
             setting("memory.limit_in_bytes", memory.clone()),
-            // Memory and swap together, so never below the line before.
-            if_there("memory.memsw.limit_in_bytes", memory),
+            if_there("memory.memsw.limit_in_bytes", with_swap),
             // Version 1 counts it apart, and without a limit of ours not at all: one session could
             // then take what there is for the whole host.
             if_there("memory.kmem.tcp.limit_in_bytes", sockets),
@@ -309,7 +321,6 @@ pub(super) fn remove_tree(dir: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::Bytes;
 
     fn written(version: Version) -> Vec<(&'static str, String)> {
         let limits = GroupLimits {
@@ -333,7 +344,7 @@ mod tests {
             written(Version::V1),
             text(&[
                 ("memory.limit_in_bytes", "1048576"),
-                ("memory.memsw.limit_in_bytes", "1048576"),
+                ("memory.memsw.limit_in_bytes", "2097152"),
                 ("memory.kmem.tcp.limit_in_bytes", "262144"),
                 ("pids.max", "7"),
                 ("cpu.cfs_period_us", "100000"),

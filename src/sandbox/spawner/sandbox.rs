@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -43,6 +44,9 @@ pub(in super::super) struct Sandbox {
     group: Option<Group>,
     /// Most memory of all its processes together.
     pub(super) memory: Bytes,
+    /// Where its private memory is mounted, and once the watchdog has opened it, each tmpfs.
+    pub(super) private_at: Vec<PathBuf>,
+    pub(super) private: Vec<OwnedFd>,
     /// Killed by the watchdog, for this limit.
     over: Option<LimitOf>,
     /// Cpu time it had when it was killed, where no cgroup counts it: what is killed together with
@@ -311,6 +315,8 @@ impl Spawner {
             report: File::from(ends.report),
             group,
             memory: spec.limits.group.memory,
+            private_at: image.recipe.tmpfs.iter().map(|m| m.at.clone()).collect(),
+            private: Vec::new(),
             over: None,
             cpu_time: Duration::ZERO,
             failed: None,
@@ -325,6 +331,7 @@ impl Spawner {
             return Err(error);
         }
         self.sandboxes.insert(id, sandbox);
+        self.look_soon();
         Ok(id)
     }
 

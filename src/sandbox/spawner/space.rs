@@ -6,7 +6,6 @@ use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
-use nix::sys::statvfs::fstatvfs;
 
 use crate::id::SpaceId;
 use crate::limits::Bytes;
@@ -17,7 +16,7 @@ use super::super::network::{self, Netns};
 use super::super::spec::{IpFamily, Network, SpaceSpec};
 use super::super::wire::{FileOperation, Reply};
 use super::super::{mounts, plan};
-use super::{Spawner, files};
+use super::{Spawner, files, watchdog};
 
 pub(in super::super) struct Space {
     /// As the spawner sees it; 1000 inside.
@@ -49,9 +48,7 @@ impl Space {
 
     /// What its scratch holds; it is memory that belongs to no process.
     pub(super) fn scratch_used(&self) -> Bytes {
-        fstatvfs(&self.scratch).map_or(Bytes(0), |at| {
-            Bytes((at.blocks() - at.blocks_free()) * at.fragment_size())
-        })
+        watchdog::used(&self.scratch)
     }
 
     /// Takes everything away; its sandboxes are gone already.

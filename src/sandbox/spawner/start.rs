@@ -20,7 +20,7 @@ use super::super::probe::{self, Ground};
 use super::super::spec::{HostReport, Probe};
 use super::super::sys;
 use super::super::wire::{self, Message, Refusal, Start, StartConfig};
-use super::{SEND_TIMEOUT, Spawner, UidPool};
+use super::{Finder, SEND_TIMEOUT, Spawner, UidPool};
 
 /// The name the spawner is executed under.
 pub(in super::super) const ARGV0: &str = "pagebox-spawner";
@@ -150,7 +150,8 @@ fn start(
         spaces: std::collections::BTreeMap::new(),
         sandboxes: std::collections::BTreeMap::new(),
         next_id: 0,
-        last_look: std::time::Instant::now(),
+        finder: Finder::new(),
+        look_at: std::time::Instant::now(),
     };
     report.probes.push(probe::sandboxes(&mut spawner));
     if report.refused().next().is_some() {

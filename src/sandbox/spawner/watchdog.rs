@@ -1,14 +1,19 @@
-//! Without a memory controller: looks at every process of every sandbox ten times a second, and
-//! kills what is over its limit. In between, RLIMIT_DATA holds each process.
+//! Without a memory controller: looks at every process of every sandbox, and kills what is over its
+//! limit. In between, RLIMIT_DATA holds each process.
 //!
 //! Two steps keep it cheap. `/proc/PID/stat` gives every process's parent and resident size in one
 //! short read; only where those add up to more than a limit is each proportional size (PSS, what is
-//! shared divided by its users) read, for which the kernel walks the page tables.
+//! shared divided by its users) read, for which the kernel walks the page tables. And the further
+//! from every limit, the later the next look.
 
-use std::collections::HashMap;
-use std::fs;
+use std::collections::HashSet;
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{SysconfVar, sysconf};
 
 use crate::id::{SandboxId, SpaceId};
@@ -17,95 +22,27 @@ use crate::limits::Bytes;
 use super::super::cgroup::Controller;
 use super::super::spec::{LimitOf, Usage};
 use super::Spawner;
+use super::processes::{Processes, Size};
 
-/// From one look to the next.
-const PERIOD: Duration = Duration::from_millis(100);
+/// From one look to the next, near a limit.
+const SHORTEST: Duration = Duration::from_millis(100);
+/// From one look to the next at most.
+const LONGEST: Duration = Duration::from_millis(500);
+/// Bytes a second that processes are taken to grow by at most. Up to that speed, looking late
+/// lets them exceed a limit by no more than looking every [`SHORTEST`] would.
+const FASTEST_GROWTH: u64 = 4 << 30;
 
-/// What `/proc/PID/stat` says of one process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stat {
-    parent: i32,
-    /// Clock ticks of it and of the children it waited for.
-    cpu_ticks: u64,
-    resident_pages: u64,
+/// How long until the next look, when what is nearest to its limit has so much left.
+fn pause(left: Bytes) -> Duration {
+    let until_full = Duration::from_secs_f64(left.0 as f64 / FASTEST_GROWTH as f64);
+    until_full.clamp(SHORTEST, LONGEST)
 }
 
-/// Reads one line of `/proc/PID/stat`, proc_pid_stat(5).
-fn parse_stat(text: &str) -> Option<Stat> {
-    // The name, in parentheses, may hold anything; what follows the last one is numbers.
-    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
-    let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
-    // Field 3, the state, is the first here.
-    Some(Stat {
-        parent: fields.get(1)?.parse().ok()?,
-        cpu_ticks: (11..=14).filter_map(number).sum(),
-        resident_pages: number(21)?,
+/// What a tmpfs holds.
+pub(super) fn used(tmpfs: &OwnedFd) -> Bytes {
+    fstatvfs(tmpfs).map_or(Bytes(0), |at| {
+        Bytes((at.blocks() - at.blocks_free()) * at.fragment_size())
     })
-}
-
-/// The number after a name in `smaps_rollup` or `status`, which count in KiB.
-fn kib(text: &str, name: &str) -> Option<Bytes> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    let number = line.strip_prefix(':')?.trim().strip_suffix(" kB")?;
-    number.trim().parse().ok().map(Bytes::kib)
-}
-
-/// Every process of the host, by its parent.
-struct Processes {
-    by_parent: HashMap<i32, Vec<i32>>,
-    stats: HashMap<i32, Stat>,
-}
-
-impl Processes {
-    fn read() -> Self {
-        let mut all = Self {
-            by_parent: HashMap::new(),
-            stats: HashMap::new(),
-        };
-        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-        for pid in entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
-            // One that has ended meanwhile uses nothing.
-            let text = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
-            if let Some(stat) = parse_stat(&String::from_utf8_lossy(&text)) {
-                all.by_parent.entry(stat.parent).or_default().push(pid);
-                all.stats.insert(pid, stat);
-            }
-        }
-        all
-    }
-
-    /// A sandbox's pid 1 and all below it: the kernel gives it every orphan inside.
-    fn tree(&self, pid: i32) -> Vec<i32> {
-        let mut found = vec![pid];
-        let mut next = 0;
-        while let Some(parent) = found.get(next).copied() {
-            found.extend(self.by_parent.get(&parent).into_iter().flatten());
-            next += 1;
-        }
-        found
-    }
-
-    fn resident(&self, tree: &[i32], page: u64) -> Bytes {
-        let pages = tree.iter().filter_map(|pid| self.stats.get(pid));
-        Bytes(pages.map(|stat| stat.resident_pages).sum::<u64>() * page)
-    }
-}
-
-/// The proportional size of all of them together.
-fn proportional(tree: &[i32]) -> Bytes {
-    Bytes(tree.iter().map(|pid| proportional_size(*pid).0).sum())
-}
-
-/// A process that may not be looked into counts with all that is not a file's; one that has ended
-/// with nothing.
-fn proportional_size(pid: i32) -> Bytes {
-    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"));
-    if let Some(size) = rollup.ok().and_then(|text| kib(&text, "Pss")) {
-        return size;
-    }
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let part = |name| kib(&status, name).unwrap_or_default().0;
-    Bytes(part("RssAnon") + part("RssShmem"))
 }
 
 /// What one sandbox was seen to use.
@@ -113,15 +50,53 @@ struct Seen {
     id: SandboxId,
     space: SpaceId,
     tree: Vec<i32>,
-    size: Bytes,
+    resident: Bytes,
+    /// Its private memory: `/dev/shm` and the like.
+    tmpfs: Bytes,
+    /// Read only when the resident size is too much.
+    exact: Option<Size>,
     limit: Bytes,
+}
+
+impl Seen {
+    fn measure(&mut self) -> Size {
+        *self.exact.get_or_insert_with(|| Size::of(&self.tree))
+    }
+
+    /// At most, unless it was measured.
+    fn size(&self) -> Bytes {
+        match self.exact {
+            Some(size) => size.with_tmpfs(self.tmpfs),
+            None => Bytes(self.resident.0 + self.tmpfs.0),
+        }
+    }
+}
+
+/// What all sandboxes of a space use together with its scratch, at most.
+fn total(all: &[&mut Seen], scratch: Bytes) -> Bytes {
+    Bytes(scratch.0 + all.iter().map(|seen| seen.size().0).sum::<u64>())
+}
+
+/// The same, measured.
+fn measured_total(all: &mut [&mut Seen], scratch: Bytes) -> Bytes {
+    let (mut size, mut tmpfs) = (Size::default(), scratch.0);
+    for seen in all {
+        size += seen.measure();
+        tmpfs += seen.tmpfs.0;
+    }
+    size.with_tmpfs(Bytes(tmpfs))
 }
 
 impl Spawner {
     /// When the next look is due, if there is anything to look at.
     pub(super) fn next_look(&self) -> Option<Instant> {
         let needed = !self.cgroups.has(Controller::Memory) && !self.sandboxes.is_empty();
-        needed.then(|| self.last_look + PERIOD)
+        needed.then_some(self.look_at)
+    }
+
+    /// A sandbox more: nothing is known of it yet.
+    pub(super) fn look_soon(&mut self) {
+        self.look_at = self.look_at.min(Instant::now() + SHORTEST);
     }
 
     /// Looks, if it is due, and kills what is over a limit.
@@ -129,37 +104,66 @@ impl Spawner {
         if self.next_look().is_none_or(|at| at > Instant::now()) {
             return;
         }
-        for (id, of) in self.over_limits() {
-            let cpu_time = self.usage_of(id).cpu_time;
+        let processes = self.processes();
+        self.find_private(&processes);
+        let (over, left) = self.over_limits(&processes);
+        for (id, of) in over {
+            let cpu_time = self.cpu_time(id, &processes);
             if let Some(sandbox) = self.sandboxes.get_mut(&id) {
                 sandbox.cpu_time = cpu_time;
                 sandbox.kill_for_memory(of);
             }
         }
         // After it: a look that takes long must not be followed by the next at once.
-        self.last_look = Instant::now();
+        self.look_at = Instant::now() + pause(left);
     }
 
-    fn over_limits(&self) -> Vec<(SandboxId, LimitOf)> {
-        let processes = Processes::read();
+    fn processes(&mut self) -> Processes {
+        let inits: HashSet<i32> = self.sandboxes.values().map(|s| s.pid).collect();
+        self.finder.look(&inits)
+    }
+
+    /// Opens the private memory of sandboxes that now run, through a process that has it: pid 1
+    /// cannot be looked into without root, the program can.
+    fn find_private(&mut self, processes: &Processes) {
+        for sandbox in self.sandboxes.values_mut() {
+            if sandbox.building.is_some() || sandbox.private.len() == sandbox.private_at.len() {
+                continue;
+            }
+            for pid in [sandbox.pid].iter().chain(processes.children(sandbox.pid)) {
+                let found = sandbox.private_at.iter().map(|at| open_private(*pid, at));
+                if let Some(found) = found.collect() {
+                    sandbox.private = found;
+                    break;
+                }
+            }
+        }
+    }
+
+    /// What is over a limit, and how much the nearest of the others has left.
+    fn over_limits(&self, processes: &Processes) -> (Vec<(SandboxId, LimitOf)>, Bytes) {
         let page = page_size();
         let mut over = Vec::new();
+        let mut left = u64::MAX;
         let mut alive: Vec<Seen> = Vec::new();
         for (id, sandbox) in &self.sandboxes {
             let tree = processes.tree(sandbox.pid);
             let mut seen = Seen {
                 id: *id,
                 space: sandbox.space,
-                size: processes.resident(&tree, page),
+                resident: processes.resident(&tree, page),
+                tmpfs: Bytes(sandbox.private.iter().map(|tmpfs| used(tmpfs).0).sum()),
                 tree,
+                exact: None,
                 limit: sandbox.memory,
             };
-            if seen.size > seen.limit {
-                seen.size = proportional(&seen.tree);
+            if seen.size() > seen.limit {
+                seen.measure();
             }
-            if seen.size > seen.limit {
+            if seen.size() > seen.limit {
                 over.push((*id, LimitOf::Sandbox));
             } else {
+                left = left.min(seen.limit.0 - seen.size().0);
                 alive.push(seen);
             }
         }
@@ -167,21 +171,23 @@ impl Spawner {
             let scratch = space.scratch_used();
             let mut of_space: Vec<&mut Seen> =
                 alive.iter_mut().filter(|seen| seen.space == *id).collect();
-            let total =
-                |all: &[&mut Seen]| Bytes(scratch.0 + all.iter().map(|s| s.size.0).sum::<u64>());
-            if total(&of_space) <= space.memory {
-                continue;
+            let mut together = total(&of_space, scratch);
+            if together > space.memory {
+                together = measured_total(&mut of_space, scratch);
             }
-            for seen in &mut of_space {
-                seen.size = proportional(&seen.tree);
-            }
-            if total(&of_space) > space.memory
-                && let Some(largest) = of_space.iter().max_by_key(|seen| seen.size)
-            {
-                over.push((largest.id, LimitOf::Space));
+            let largest = of_space.iter().max_by_key(|seen| seen.size());
+            match largest {
+                Some(largest) if together > space.memory => {
+                    over.push((largest.id, LimitOf::Space));
+                }
+                Some(_) => left = left.min(space.memory.0 - together.0),
+                None => {}
             }
         }
-        over
+        if !over.is_empty() {
+            left = 0;
+        }
+        (over, Bytes(left))
     }
 
     /// Kills a sandbox because the daemon asks for it.
@@ -199,19 +205,28 @@ impl Spawner {
     }
 
     /// What a sandbox used, as far as its processes tell; nothing when there is no such sandbox.
-    pub(super) fn usage_of(&self, id: SandboxId) -> Usage {
-        let Some(sandbox) = self.sandboxes.get(&id) else {
-            return Usage::default();
-        };
-        let processes = Processes::read();
-        let tree = processes.tree(sandbox.pid);
-        let stats = tree.iter().filter_map(|pid| processes.stats.get(pid));
-        let ticks: u64 = stats.map(|stat| stat.cpu_ticks).sum();
-        Usage {
-            cpu_time: Duration::from_millis(ticks * 1000 / ticks_per_second()),
+    pub(super) fn usage_of(&mut self, id: SandboxId) -> Usage {
+        let processes = self.processes();
+        let cpu_time = self.cpu_time(id, &processes);
+        let sandbox = self.sandboxes.get(&id);
+        sandbox.map_or_else(Usage::default, |sandbox| Usage {
+            cpu_time,
             ..sandbox.usage(Duration::ZERO)
-        }
+        })
     }
+
+    fn cpu_time(&self, id: SandboxId, processes: &Processes) -> Duration {
+        let sandbox = self.sandboxes.get(&id);
+        let ticks = sandbox.map_or(0, |s| processes.cpu_ticks(&processes.tree(s.pid)));
+        Duration::from_millis(ticks * 1000 / ticks_per_second())
+    }
+}
+
+/// A tmpfs at a place of the root of a process, if it may be looked into.
+fn open_private(pid: i32, at: &Path) -> Option<OwnedFd> {
+    let path = format!("/proc/{pid}/root{}", at.display());
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    open(path.as_str(), flags, Mode::empty()).ok()
 }
 
 fn page_size() -> u64 {
@@ -236,61 +251,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stat_line_is_read_behind_any_name() {
-        let line = "4242 (a) b) (c) S 17 4242 4242 0 -1 4194560 913 700 1 2 11 5 30 4 20 0 3 0 \
-                    2358769 1089212416 12345 18446744073709551615 1 1 0 0 0 0 0 4096 0 0 0 0 17 1";
-        assert_eq!(
-            parse_stat(line),
-            Some(Stat {
-                parent: 17,
-                cpu_ticks: 50,
-                resident_pages: 12345,
-            })
-        );
-        for line in ["", "1 (x)", "1 (x) S 2 3", "1 x S 2"] {
-            assert_eq!(parse_stat(line), None, "{line}");
+    fn the_next_look_comes_before_the_fastest_could_be_over() {
+        assert_eq!(pause(Bytes(0)), SHORTEST);
+        assert_eq!(pause(Bytes::mib(256)), SHORTEST);
+        assert_eq!(pause(Bytes::mib(1024)), Duration::from_millis(250));
+        assert_eq!(pause(Bytes(u64::MAX)), LONGEST);
+    }
+
+    fn seen(resident: u64, tmpfs: u64, own: u64, shared: u64) -> Seen {
+        Seen {
+            id: SandboxId(1),
+            space: SpaceId(1),
+            tree: Vec::new(),
+            resident: Bytes(resident),
+            tmpfs: Bytes(tmpfs),
+            exact: Some(Size {
+                own: Bytes(own),
+                shared: Bytes(shared),
+            }),
+            limit: Bytes(0),
         }
     }
 
     #[test]
-    fn sizes_are_read_by_their_whole_name() {
-        let rollup = "55d0-7ffe ---p 00000000 00:00 0 [rollup]\nRss:     2048 kB\n\
-                      Pss:     1536 kB\nPss_Anon:    1024 kB\n";
-        assert_eq!(kib(rollup, "Pss"), Some(Bytes::kib(1536)));
-        assert_eq!(kib(rollup, "Pss_Anon"), Some(Bytes::kib(1024)));
-        assert_eq!(kib(rollup, "Pss_"), None);
-        assert_eq!(kib("", "Pss"), None);
-    }
-
-    #[test]
-    fn a_tree_is_everything_below_and_nothing_beside() {
-        let stat = |parent| Stat {
-            parent,
-            cpu_ticks: 0,
-            resident_pages: 2,
-        };
-        let mut all = Processes {
-            by_parent: HashMap::new(),
-            stats: HashMap::new(),
-        };
-        for (pid, parent) in [(1, 0), (10, 1), (11, 10), (12, 10), (13, 11), (20, 1)] {
-            all.by_parent.entry(parent).or_default().push(pid);
-            all.stats.insert(pid, stat(parent));
-        }
-        let mut tree = all.tree(10);
-        tree.sort_unstable();
-        assert_eq!(tree, [10, 11, 12, 13]);
-        assert_eq!(all.resident(&tree, 4096), Bytes(8 * 4096));
-        assert_eq!(all.tree(99), [99]);
-    }
-
-    #[test]
-    fn this_process_is_seen_at_a_size_that_makes_sense() {
-        let own = i32::try_from(std::process::id()).unwrap();
-        let all = Processes::read();
-        let resident = all.resident(&[own], page_size());
-        let proportional = proportional_size(own);
-        assert!(proportional > Bytes::mib(1), "{proportional}");
-        assert!(resident > Bytes::mib(1), "{resident}");
+    fn files_of_scratch_and_private_memory_count_once_however_they_are_mapped() {
+        let (mut one, mut two) = (seen(90, 20, 50, 5), seen(80, 0, 30, 40));
+        let mut both = [&mut one, &mut two];
+        // 5 and 40 mapped, all of it perhaps from the 20 and the scratch's 30.
+        assert_eq!(measured_total(&mut both, Bytes(30)), Bytes(50 + 30 + 50));
+        assert_eq!(measured_total(&mut both, Bytes(10)), Bytes(50 + 30 + 45));
+        both.iter_mut().for_each(|seen| seen.exact = None);
+        assert_eq!(total(&both, Bytes(30)), Bytes(90 + 20 + 80 + 30));
     }
 }

@@ -198,12 +198,12 @@ async fn the_command_line_asks_for_limits_and_shows_them() {
     }
     let code = ["-l", "bash", "-e", "ulimit -n"];
     let fresh = [
-        &["exec", "-s", id, "--fresh", "--open-files", "350"],
+        &["exec", "-s", id, "--fresh", "--open-files", "270"],
         &code[..],
     ]
     .concat();
-    assert_eq!(run(&fresh), (Some(0), "350\n".to_owned(), String::new()));
-    let (status, _, stderr) = run(&["exec", "-s", id, "--open-files", "350", "-e", "1"]);
+    assert_eq!(run(&fresh), (Some(0), "270\n".to_owned(), String::new()));
+    let (status, _, stderr) = run(&["exec", "-s", id, "--open-files", "270", "-e", "1"]);
     assert_eq!(status, Some(125), "{stderr}");
     assert!(stderr.contains("options.limits"), "{stderr}");
     run(&["session", "stop", id]);

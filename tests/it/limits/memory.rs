@@ -10,6 +10,8 @@ use crate::client::describe;
 const MIB: u64 = 1 << 20;
 const LONG: Duration = Duration::from_secs(60);
 
+const OF_SANDBOX: &str = "killed: the sandbox reached its memory limit of 256 MiB";
+
 fn memory(mib: u64) -> ExecutionLimits {
     ExecutionLimits {
         memory_bytes: mib * MIB,
@@ -73,20 +75,28 @@ async fn children_below_the_limit_each_cannot_exceed_it_together() {
                         // The kernel takes the largest, which may be the code itself.
                         let ended = (reply.exit_code, reply.killed);
                         assert!([(7, false), (137, true)].contains(&ended), "{context}");
-                        let message = reply.error.map(|error| error.message).unwrap_or_default();
-                        assert!(!message.contains("session"), "{context}");
+                        if reply.killed {
+                            assert_eq!(
+                                reply.error.as_ref().unwrap().message,
+                                OF_SANDBOX,
+                                "{context}"
+                            );
+                        }
                     }
                 }
             } else {
                 assert_eq!(reply.outcome(), Outcome::OutOfMemory, "{context}");
                 assert_eq!((reply.exit_code, reply.killed), (137, true), "{context}");
-                let message = reply.error.unwrap().message;
                 assert_eq!(
-                    message, "killed: the sandbox reached its memory limit of 256 MiB",
+                    reply.error.as_ref().unwrap().message,
+                    OF_SANDBOX,
                     "{context}"
                 );
             }
-            goes_on(&session).await;
+            // Else the other children are still there, and hold what they have.
+            if reply.killed {
+                goes_on(&session).await;
+            }
             session.stop().await;
         }
     }
@@ -117,6 +127,11 @@ async fn a_process_beyond_the_limit_ends_out_of_memory_or_is_refused_it() {
                 assert!(reply.limits_hit.unwrap().oom_kills > 0, "{context}");
                 assert!(reply.peak_memory_bytes <= 256 * MIB, "{context}");
                 assert!(reply.peak_memory_bytes > 200 * MIB, "{context}");
+                assert_eq!(
+                    reply.error.as_ref().unwrap().message,
+                    OF_SANDBOX,
+                    "{context}"
+                );
             } else {
                 // RLIMIT_DATA: the allocation fails, and how code takes that is its own affair.
                 assert!(
@@ -126,6 +141,24 @@ async fn a_process_beyond_the_limit_ends_out_of_memory_or_is_refused_it() {
                 assert_eq!(reply.peak_memory_bytes, 0, "not measured: {context}");
             }
         }
+        goes_on(&session).await;
+        session.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn files_in_private_memory_count_with_the_processes() {
+    for world in World::all().await {
+        let session = world.open_contexts(memory(128)).await;
+        // Neither alone is too much.
+        let code = "import time\nopen('/dev/shm/x', 'wb').write(b'x' * (60 << 20))\n\
+                    held = bytearray(b'x') * (75 << 20)\ntime.sleep(1000)";
+        let reply = session.exec_within(LONG, Language::Python, code).await;
+        let context = format!("{}: {}", world.mode, describe(&reply));
+        assert_eq!(reply.outcome(), Outcome::OutOfMemory, "{context}");
+        assert!(reply.killed, "{context}");
+        let message = "killed: the sandbox reached its memory limit of 128 MiB";
+        assert_eq!(reply.error.unwrap().message, message, "{context}");
         goes_on(&session).await;
         session.stop().await;
     }
@@ -271,10 +304,8 @@ async fn contexts_together_cannot_exceed_the_session() {
         let python = session.exec(Language::Python, "len(held)").await;
         if node.outcome() == Outcome::OutOfMemory {
             let message = node.error.unwrap().message;
-            if !world.memory {
-                assert!(message.contains("session"), "{context}");
-                assert!(message.contains("640 MiB"), "{context}");
-            }
+            assert!(message.contains("session"), "{context}");
+            assert!(message.contains("640 MiB"), "{context}");
             assert_eq!(python.result.as_deref(), Some("367001600"), "{context}");
         } else {
             // The other one was the larger.
