@@ -20,6 +20,10 @@ use super::Spawner;
 
 /// From one look to the next.
 const PERIOD: Duration = Duration::from_millis(100);
+/// What the processes of a sandbox may have resident beyond its limit by sharing pages: browsers and
+/// forks stay below. More is the same file mapped again and again, and the walk over that, which
+/// nobody else is served meanwhile, would take seconds.
+const MOST_SHARED: Bytes = Bytes::gib(16);
 
 /// What `/proc/PID/stat` says of one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,7 +158,7 @@ impl Spawner {
                 tree,
                 limit: sandbox.memory,
             };
-            if seen.size > seen.limit {
+            if seen.size > seen.limit && seen.size.0 <= seen.limit.0.saturating_add(MOST_SHARED.0) {
                 seen.size = proportional(&seen.tree);
             }
             if seen.size > seen.limit {
