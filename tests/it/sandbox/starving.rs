@@ -147,15 +147,27 @@ async fn without_cgroups_a_file_mapped_again_and_again_is_over_the_limit() {
     sandboxes.shutdown().await;
 }
 
-/// On kernels that have delegations of directories (6.19), a holder keeps whoever changes one waiting.
+/// Who holds a lease keeps others waiting: whoever opens that file, or changes that directory (a
+/// delegation, Linux 6.19). Without root, the files of all images belong to every session's uid.
 #[tokio::test]
-async fn no_program_makes_the_spawner_wait_for_a_directory() {
+async fn no_program_keeps_others_waiting_for_a_file() {
     let world = World::new().await;
-    let code = "import errno, fcntl, os\nd = os.open('.', os.O_RDONLY)\n\
-        try: fcntl.fcntl(d, 1040, bytes(8))\n\
-        except OSError as e: print(errno.errorcode[e.errno])\n\
-        fcntl.fcntl(d, fcntl.F_GETFD)";
-    assert_eq!(run(&world.space, python(code)).await.stdout, "EPERM\n");
+    let code = "import errno, fcntl, os, tempfile\n\
+        def lease(path, command, how):\n \
+        f = os.open(path, os.O_RDONLY)\n \
+        try: fcntl.fcntl(f, command, how)\n except OSError as e: return errno.errorcode[e.errno]\n \
+        return 'held'\n\
+        own = tempfile.mkstemp()\nos.close(own[0])\n\
+        print(lease(own[1], fcntl.F_SETLEASE, fcntl.F_WRLCK))\n\
+        print(lease('/usr/bin/jq', fcntl.F_SETLEASE, fcntl.F_WRLCK))\n\
+        if os.getuid() == 1000: print(lease('.', 1040, bytes(8)))";
+    let outside = std::process::Command::new("/usr/bin/python3")
+        .args(["-I", "-c", code])
+        .output()
+        .unwrap();
+    assert!(outside.stdout.starts_with(b"held\n"), "{outside:?}");
+    let inside = run(&world.space, python(code)).await;
+    assert_eq!(inside.stdout, "EPERM\nEPERM\nEPERM\n", "{inside:?}");
     world.end().await;
 }
 
