@@ -84,9 +84,12 @@ fn restrict(abi: ABI, recipe: &Recipe, ports: &[u16]) -> Result<(), Box<dyn std:
         // What may be written there is the kernel's decision per file: uid maps, oom scores.
         rules.push((Path::new("/proc"), AccessFs::WriteFile.into()));
     }
+    // Not the one of zeros: what a program maps of it, shared and writable, is memory that neither
+    // RLIMIT_DATA counts nor, once it is unmapped page by page, the watchdog sees.
     let devices: Vec<_> = recipe
         .devices
         .iter()
+        .filter(|name| *name != "zero")
         .map(|name| Path::new("/dev").join(name))
         .collect();
     rules.extend(

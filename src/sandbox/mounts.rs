@@ -120,12 +120,16 @@ pub(super) fn make_scratch(
     make_dirs(Path::new("/"), &place)?;
     sys::move_mount(mount.as_fd(), AT_FDCWD, &c_path(&place)?)
         .map_err(|errno| StepError::new("scratch", errno, name))?;
-    for part in ScratchDir::ALL {
+    let parts = ScratchDir::ALL.iter().try_for_each(|part| {
         let dir = place.join(part.name());
         fs::create_dir(&dir)
             .and_then(|()| fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)))
             .and_then(|()| chown(&dir, Some(uid), Some(uid)))
-            .map_err(|error| StepError::io("scratch", &error, dir.display().to_string()))?;
+            .map_err(|error| StepError::io("scratch", &error, dir.display().to_string()))
+    });
+    if let Err(error) = parts {
+        remove_scratch(name)?;
+        return Err(error);
     }
     Ok(mount)
 }

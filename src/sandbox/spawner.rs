@@ -120,7 +120,7 @@ impl Spawner {
                         _,
                     )) => {
                         self.end_all();
-                        return self.reply(id, Ok(Reply::Done), &[]);
+                        return self.reply(id, Ok(Reply::Done));
                     }
                     Some((request, _)) => self.request(request)?,
                 }
@@ -176,46 +176,57 @@ impl Spawner {
             Command::CreateSpace(spec) => match self.create_space(spec) {
                 Ok((space, listeners)) => {
                     let fds: Vec<_> = listeners.iter().map(AsFd::as_fd).collect();
-                    self.reply(id, Ok(Reply::Space(space)), &fds)
+                    if !self.hand_over(id, Reply::Space(space), &fds)? {
+                        self.remove_space(space);
+                    }
+                    Ok(())
                 }
-                Err(error) => self.reply(id, Err(error), &[]),
+                Err(error) => self.reply(id, Err(error)),
             },
             Command::CloseSpace(space) => self.close_space(space, id),
             Command::Spawn(space, spec) => match self.spawn(space, &spec, id) {
                 Ok(()) => Ok(()), // answered when it runs, or has failed and is gone
-                Err(error) => self.reply(id, Err(error), &[]),
+                Err(error) => self.reply(id, Err(error)),
             },
             Command::Kill(sandbox) => {
                 self.kill(sandbox);
-                self.reply(id, Ok(Reply::Done), &[])
+                self.reply(id, Ok(Reply::Done))
             }
             Command::Usage(sandbox) => {
                 let usage = self.usage_of(sandbox);
-                self.reply(id, Ok(Reply::Usage(usage)), &[])
+                self.reply(id, Ok(Reply::Usage(usage)))
             }
             Command::RunnerSocket(space, family) => match self.runner_socket(space, family) {
-                Ok(socket) => self.reply(id, Ok(Reply::Fd), &[socket.as_fd()]),
-                Err(error) => self.reply(id, Err(error), &[]),
+                Ok(socket) => self.hand_over(id, Reply::Fd, &[socket.as_fd()]).map(drop),
+                Err(error) => self.reply(id, Err(error)),
             },
             Command::File(space, operation) => {
                 let done = self.space(space).and_then(|space| space.file(&operation));
                 match done {
-                    Ok(Some(file)) => self.reply(id, Ok(Reply::Fd), &[file.as_fd()]),
-                    Ok(None) => self.reply(id, Ok(Reply::Done), &[]),
-                    Err(error) => self.reply(id, Err(error), &[]),
+                    Ok(Some(file)) => self.hand_over(id, Reply::Fd, &[file.as_fd()]).map(drop),
+                    Ok(None) => self.reply(id, Ok(Reply::Done)),
+                    Err(error) => self.reply(id, Err(error)),
                 }
             }
             Command::Shutdown => Ok(()), // answered by the loop, which ends with it
         }
     }
 
-    fn reply(
-        &self,
-        id: u64,
-        result: Result<Reply, StepError>,
-        fds: &[BorrowedFd<'_>],
-    ) -> io::Result<()> {
-        wire::send(self.socket.as_fd(), &Message::Reply(id, result), fds)
+    fn reply(&self, id: u64, result: Result<Reply, StepError>) -> io::Result<()> {
+        wire::send(self.socket.as_fd(), &Message::Reply(id, result), &[])
+    }
+
+    /// Answers with descriptors. False when the kernel lets none through, which fails this request
+    /// only: without root, the descriptors that any session has under way count for our user too.
+    fn hand_over(&self, id: u64, reply: Reply, fds: &[BorrowedFd<'_>]) -> io::Result<bool> {
+        match wire::send(self.socket.as_fd(), &Message::Reply(id, Ok(reply)), fds) {
+            Err(error) if error.raw_os_error() == Some(Errno::ETOOMANYREFS as i32) => {
+                let detail = "too many descriptors of this user are under way in sockets";
+                let error = StepError::new("hand-over", Errno::ETOOMANYREFS, detail);
+                self.reply(id, Err(error)).map(|()| false)
+            }
+            sent => sent.map(|()| true),
+        }
     }
 
     fn space(&self, id: SpaceId) -> Result<&Space, StepError> {

@@ -9,3 +9,4 @@ mod images;
 mod inside;
 mod lifecycle;
 mod oom;
+mod starving;

@@ -356,7 +356,12 @@ impl Spawner {
             .chain(fds.control.iter().map(AsFd::as_fd))
             .chain(fds.counters.iter().map(|(_, file)| file.as_fd()))
             .collect();
-        self.reply(request, Ok(Reply::Spawned(id, kinds)), &sent)
+        if !self.hand_over(request, Reply::Spawned(id, kinds), &sent)?
+            && let Some(sandbox) = self.sandboxes.get_mut(&id)
+        {
+            sandbox.kill();
+        }
+        Ok(())
     }
 
     /// pid 1 has ended: reap it, which proves that all of the sandbox is gone, and say so.
@@ -381,7 +386,7 @@ impl Spawner {
             group.remove();
         }
         match sandbox.failed.take() {
-            Some((request, error)) => self.reply(request, Err(error), &[])?,
+            Some((request, error)) => self.reply(request, Err(error))?,
             None => {
                 // What the daemon asked for, or the program did, may have come at the same moment;
                 // the limit is what it was killed for.
@@ -405,7 +410,11 @@ impl Spawner {
         if self.cgroups.has(Controller::Cpu) {
             return Ok(());
         }
-        sys::set_nice(pid, NICE).map_err(|errno| StepError::new("priority", errno, ""))
+        match sys::set_nice(pid, NICE) {
+            // It would go up: started at a lower priority than this, without root.
+            Err(Errno::EACCES) => Ok(()),
+            set => set.map_err(|errno| StepError::new("priority", errno, "")),
+        }
     }
 }
 

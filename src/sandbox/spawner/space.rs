@@ -141,7 +141,7 @@ impl Spawner {
     pub(super) fn close_space(&mut self, id: SpaceId, request: u64) -> io::Result<()> {
         match self.spaces.get_mut(&id) {
             Some(space) if space.closing.is_none() => space.closing = Some(request),
-            _ => return self.reply(request, Ok(Reply::Done), &[]),
+            _ => return self.reply(request, Ok(Reply::Done)),
         }
         for sandbox in self.sandboxes.values_mut() {
             if sandbox.space == id {
@@ -168,6 +168,6 @@ impl Spawner {
             return Ok(());
         };
         self.remove_space(id);
-        self.reply(request, Ok(Reply::Done), &[])
+        self.reply(request, Ok(Reply::Done))
     }
 }

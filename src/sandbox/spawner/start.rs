@@ -16,6 +16,7 @@ use nix::unistd::{getegid, geteuid, getppid};
 use super::super::cgroup::Cgroups;
 use super::super::error::StepError;
 use super::super::network::Netns;
+use super::super::open_files::raise_open_files;
 use super::super::probe::{self, Ground};
 use super::super::spec::{HostReport, Probe};
 use super::super::sys;
@@ -91,6 +92,10 @@ fn start(
     if getppid().as_raw() != daemon_pid {
         return Err(failed("the daemon is gone")(Errno::ESRCH));
     }
+    // Every session holds some of ours; and of what is under way in sockets (SCM_RIGHTS) the kernel
+    // lets one user have as many as the sender may have open.
+    raise_open_files(u64::MAX)
+        .map_err(|error| Refusal::Step(StepError::io("spawner-start", &error, "open files")))?;
     ignore_requests_to_end().map_err(failed("block signals"))?;
     // Started by /proc/self/exe, it would be `exe` in every list of processes.
     prctl::set_name(c"pagebox-spawner").map_err(failed("name"))?;

@@ -31,6 +31,10 @@ const LONGEST: Duration = Duration::from_millis(500);
 /// Bytes a second that processes are taken to grow by at most. Up to that speed, looking late
 /// lets them exceed a limit by no more than looking every [`SHORTEST`] would.
 const FASTEST_GROWTH: u64 = 4 << 30;
+/// What the processes of a sandbox may have resident beyond its limit by sharing pages: browsers and
+/// forks stay below. More is the same file mapped again and again, and the walk over that, which
+/// nobody else is served meanwhile, would take seconds.
+const MOST_SHARED: Bytes = Bytes::gib(16);
 
 /// How long until the next look, when what is nearest to its limit has so much left.
 fn pause(left: Bytes) -> Duration {
@@ -157,7 +161,9 @@ impl Spawner {
                 exact: None,
                 limit: sandbox.memory,
             };
-            if seen.size() > seen.limit {
+            if seen.size() > seen.limit
+                && seen.size().0 <= seen.limit.0.saturating_add(MOST_SHARED.0)
+            {
                 seen.measure();
             }
             if seen.size() > seen.limit {

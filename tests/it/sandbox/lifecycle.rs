@@ -490,7 +490,7 @@ async fn rootless() {
 const HELPER: &str = "PAGEBOX_TEST_HELPER";
 
 /// Whether this is the test's body in a process of its own, rather than the run of all tests.
-fn is_helper() -> bool {
+pub(super) fn is_helper() -> bool {
     std::env::var_os(HELPER).is_some()
 }
 
@@ -507,7 +507,7 @@ fn helper(test: &str, before: &[&str]) -> std::process::Child {
         .unwrap()
 }
 
-fn in_own_process(test: &str, before: &[&str]) {
+pub(super) fn in_own_process(test: &str, before: &[&str]) {
     let output = helper(test, before).wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     println!("{text}");
