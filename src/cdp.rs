@@ -135,10 +135,32 @@ pub enum ClientKind {
 pub struct Page {
     /// CDP's id of it.
     pub target_id: String,
-    /// Where it is.
+    /// Where it is, cut to [`MAX_PAGE_TEXT`].
     pub url: String,
-    /// Its title, or its URL while it has none.
+    /// Its title, or its URL while it has none; cut likewise.
     pub title: String,
+}
+
+/// Longest URL and title told of a page, in bytes; what is cut ends in `…`. Chromium's own bound of
+/// a URL is 2 MiB, and each is kept for every session remembered and every event that waits.
+pub(crate) const MAX_PAGE_TEXT: usize = 32 << 10;
+
+impl Page {
+    pub(crate) fn new(target_id: String, mut url: String, mut title: String) -> Self {
+        const CUT: &str = "…";
+        for text in [&mut url, &mut title] {
+            if text.len() > MAX_PAGE_TEXT {
+                text.truncate(text.floor_char_boundary(MAX_PAGE_TEXT - CUT.len()));
+                text.push_str(CUT);
+                text.shrink_to_fit();
+            }
+        }
+        Self {
+            target_id,
+            url,
+            title,
+        }
+    }
 }
 
 /// What happens to pages. Every one can be told twice.

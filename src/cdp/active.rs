@@ -76,7 +76,7 @@ impl Hub {
     /// What it says is remembered: Chromium does not tell of every change of a title.
     pub async fn look_at_active_page(&self) -> Result<Page, Error> {
         const METHOD: &str = "Target.getTargetInfo";
-        let mut page = self.active_page();
+        let page = self.active_page();
         let params = json!({ "targetId": page.target_id });
         let answer = self.call(None, METHOD, Some(params)).await?;
         let answer: Value = serde_json::from_slice(&answer).map_err(|source| Error::Response {
@@ -89,7 +89,7 @@ impl Hub {
                 .unwrap_or_default()
                 .to_owned()
         };
-        (page.url, page.title) = (text("url"), text("title"));
+        let page = Page::new(page.target_id, text("url"), text("title"));
         let mut board = self.0.board();
         // Closed meanwhile: must not come back.
         if board.pages.get(&page.target_id).is_some() {

@@ -7,7 +7,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::message::Message;
+use super::message::{Message, payload};
+
+/// Sessions something is held for; one more is not told what it missed.
+const MAX_HELD: usize = 1024;
+/// Longest text of a dialog that is held, in bytes; a page may give it any length, and every session
+/// on it gets one. What is cut ends in `…`.
+const MAX_HELD_TEXT: usize = 4 << 10;
 
 /// What is held, and which pages a dialog blocks.
 #[derive(Debug, Default)]
@@ -38,20 +44,32 @@ impl Dialogs {
 
     /// Keeps a dialog from a session for now.
     pub(crate) fn hold_dialog(&mut self, session: &str, event: Message) {
-        self.held.entry(session.to_owned()).or_default().dialog = Some(event);
+        if let Some(held) = self.room(session) {
+            held.dialog = Some(shortened(event));
+        }
     }
 
     /// Keeps a file chooser from a session for now.
     pub(crate) fn hold_chooser(&mut self, session: &str, event: Message, now: Instant) {
-        self.held.entry(session.to_owned()).or_default().chooser = Some((now, event));
+        if let Some(held) = self.room(session) {
+            held.chooser = Some((now, event));
+        }
+    }
+
+    fn room(&mut self, session: &str) -> Option<&mut Held> {
+        let room = self.held.len() < MAX_HELD || self.held.contains_key(session);
+        room.then(|| self.held.entry(session.to_owned()).or_default())
     }
 
     /// A session is told that its dialog has closed. Whether it had been told of the opening.
     pub(crate) fn closed_for(&mut self, session: &str) -> bool {
-        let held = self
-            .held
-            .get_mut(session)
-            .and_then(|held| held.dialog.take());
+        let Some(known) = self.held.get_mut(session) else {
+            return true;
+        };
+        let held = known.dialog.take();
+        if known.chooser.is_none() {
+            self.held.remove(session);
+        }
         held.is_none()
     }
 
@@ -100,6 +118,26 @@ impl Dialogs {
     }
 }
 
+/// A dialog's event, its texts cut.
+fn shortened(event: Message) -> Message {
+    let Some(params) = event.params.as_deref().filter(|p| p.len() > MAX_HELD_TEXT) else {
+        return event;
+    };
+    let mut fields: serde_json::Value = serde_json::from_slice(params).unwrap_or_default();
+    for value in fields.as_object_mut().into_iter().flatten().map(|(_, v)| v) {
+        if let serde_json::Value::String(text) = value
+            && text.len() > MAX_HELD_TEXT
+        {
+            let cut = &text[..text.floor_char_boundary(MAX_HELD_TEXT)];
+            *value = format!("{cut}…").into();
+        }
+    }
+    Message {
+        params: Some(payload(&fields)),
+        ..event
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,6 +170,28 @@ mod tests {
             dialogs.release(now, HOLD, |_| true).is_empty(),
             "closed meanwhile"
         );
+    }
+
+    #[test]
+    fn what_is_held_is_bounded_in_sessions_and_in_text() {
+        let mut dialogs = Dialogs::default();
+        let text = "\u{1f600}".repeat(MAX_HELD_TEXT);
+        let long = serde_json::json!({ "message": text, "type": "alert" });
+        let event = Message {
+            params: Some(payload(&long)),
+            ..event()
+        };
+        for session in 0..MAX_HELD + 10 {
+            dialogs.hold_dialog(&session.to_string(), event.clone());
+        }
+        let released = dialogs.release(Instant::now(), HOLD, |_| true);
+        assert_eq!(released.len(), MAX_HELD);
+        for (_, event) in released {
+            assert!(event.size() < MAX_HELD_TEXT + 200);
+            let params: serde_json::Value = serde_json::from_slice(&event.params.unwrap()).unwrap();
+            assert_eq!(params["type"], "alert");
+            assert!(params["message"].as_str().unwrap().ends_with("\u{1f600}…"));
+        }
     }
 
     #[test]

@@ -19,6 +19,10 @@ const MAX_ACTIVE: usize = 1024;
 const MAX_WISHES: usize = 256;
 /// Names tried when a suggested one is taken.
 const MAX_NAMES: u32 = 1000;
+/// Longest file name, in bytes: what Linux takes.
+const MAX_NAME: usize = 255;
+/// Longest suffix that a name keeps when it is cut, its dot included.
+const MAX_SUFFIX: usize = 32;
 
 /// Downloads under way.
 #[derive(Debug, Default)]
@@ -166,18 +170,14 @@ fn link_named(
     directory: &Path,
     suggested: &str,
 ) -> io::Result<PathBuf> {
-    let name = file_name(suggested);
-    let (stem, extension) = match name.rsplit_once('.') {
-        Some((stem, extension)) if !stem.is_empty() => (stem, format!(".{extension}")),
-        _ => (name.as_str(), String::new()),
-    };
+    let name = plain_name(suggested);
     for attempt in 0..MAX_NAMES {
-        let name = match attempt {
-            0 => name.clone(),
-            // As Chromium names a second one.
-            attempt => format!("{stem} ({attempt}){extension}"),
+        // As Chromium names a second one.
+        let mark = match attempt {
+            0 => String::new(),
+            attempt => format!(" ({attempt})"),
         };
-        let to = directory.join(name);
+        let to = directory.join(marked(&name, &mark));
         match files.link(from, &to) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             outcome => return outcome.map(|()| to),
@@ -186,17 +186,26 @@ fn link_named(
     Err(io::ErrorKind::AlreadyExists.into())
 }
 
-/// A site's suggestion as one path component.
-fn file_name(suggested: &str) -> String {
+/// A site's suggestion as one path component, of any length.
+fn plain_name(suggested: &str) -> String {
     let name: String = suggested
         .chars()
         .map(|c| if c == '/' || c.is_control() { '_' } else { c })
-        .take(120)
         .collect();
     match name.as_str() {
         "" | "." | ".." => "download".to_owned(),
         _ => name,
     }
+}
+
+/// A name with a mark before its suffix, cut before the mark to what a file name may have.
+fn marked(name: &str, mark: &str) -> String {
+    let (stem, suffix) = match name.rfind('.') {
+        Some(dot) if dot > 0 && name.len() - dot <= MAX_SUFFIX => name.split_at(dot),
+        _ => (name, ""),
+    };
+    let stem = &stem[..stem.floor_char_boundary(MAX_NAME - mark.len() - suffix.len())];
+    format!("{stem}{mark}{suffix}")
 }
 
 #[cfg(test)]
@@ -254,6 +263,47 @@ mod tests {
         assert!(!wishes.denied(None));
         assert!(wishes.destinations(Some("C")).is_empty());
         assert_eq!(wishes.destinations(None).len(), 1);
+    }
+
+    #[test]
+    fn long_names_are_cut_between_characters_and_keep_their_suffix() {
+        let long = |ends: &str| format!("{}{ends}", "\u{1f600}".repeat(100));
+        let cut = marked(&plain_name(&long(".tar.gz")), "");
+        // 252 bytes have room for 62 characters and ".tar"; a character is never halved.
+        assert!(
+            cut.len() <= MAX_NAME && cut.ends_with("\u{1f600}.gz"),
+            "{cut}"
+        );
+        let second = marked(&plain_name(&long(".tar.gz")), " (999)");
+        assert!(second.len() <= MAX_NAME && second.ends_with("\u{1f600} (999).gz"));
+        assert_eq!(marked(&long(""), "").len(), 252);
+        let no_suffix = marked(&format!("a.{}", "b".repeat(300)), " (1)");
+        assert_eq!(no_suffix, format!("a.{} (1)", "b".repeat(249)));
+        for (name, marked_name) in [
+            ("report.txt", "report (1).txt"),
+            (".hidden", ".hidden (1)"),
+            ("plain", "plain (1)"),
+            ("dot.", "dot (1)."),
+        ] {
+            assert_eq!(marked(name, " (1)"), marked_name);
+            assert_eq!(marked(name, ""), name);
+        }
+        for (suggested, name) in [("", "download"), ("..", "download"), ("../a\0b", ".._a_b")] {
+            assert_eq!(plain_name(suggested), name);
+        }
+        // The file system takes them.
+        let root = tempfile::tempdir().unwrap();
+        let files = LocalFiles::new(root.path());
+        for _ in 0..2 {
+            let from = root.path().join("guid-1");
+            std::fs::write(&from, "content").unwrap();
+            let to = Destination {
+                directory: root.path().join("a"),
+                by_guid: false,
+            };
+            place(&files, &from, "guid-1", &long(".txt"), &[to]).unwrap();
+        }
+        assert_eq!(std::fs::read_dir(root.path().join("a")).unwrap().count(), 2);
     }
 
     #[test]

@@ -179,8 +179,17 @@ struct Member {
     ended: CancellationToken,
     wishes: Wishes,
     sessions: usize,
-    /// News of targets, kept until the request of this id is answered.
-    arriving: Option<(i64, Vec<Message>)>,
+    arriving: Option<Arriving>,
+}
+
+/// News of targets, kept until a client's first look at them is answered.
+#[derive(Debug)]
+struct Arriving {
+    /// The request.
+    until: i64,
+    news: Vec<Message>,
+    /// Of the news; bounded as the client's queue is.
+    bytes: usize,
 }
 
 /// The hub's state.

@@ -167,6 +167,47 @@ fn key(out: &mut Vec<u8>, name: &str) {
     out.extend_from_slice(b"\":");
 }
 
+/// Brackets within each other in a request's parameters. Chromium reads some 300.
+pub(crate) const MAX_DEPTH: usize = 256;
+
+/// Why Chromium could not read parameters that are JSON; it answers such a request without its id,
+/// and so nobody.
+pub(crate) fn unreadable(json: &[u8]) -> Option<String> {
+    let is_number = |byte: &u8| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');
+    let (mut at, mut depth) = (0, 0_usize);
+    while let Some(byte) = json.get(at) {
+        at += 1;
+        match byte {
+            b'"' => loop {
+                at += memchr::memchr2(b'"', b'\\', &json[at..])?;
+                // What is escaped is skipped too.
+                let escape = json[at] == b'\\';
+                at += 1 + usize::from(escape);
+                if !escape {
+                    break;
+                }
+            },
+            b'[' | b'{' => {
+                depth += 1;
+                if depth > MAX_DEPTH {
+                    return Some(format!("params are more than {MAX_DEPTH} brackets deep"));
+                }
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b'-' | b'0'..=b'9' => {
+                let start = at - 1;
+                at += json[at..].iter().take_while(|byte| is_number(byte)).count();
+                let number = std::str::from_utf8(&json[start..at]).ok()?;
+                if number.parse().is_ok_and(f64::is_infinite) {
+                    return Some("params hold a number that is too large".to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
 /// A string as JSON.
 pub(crate) fn json_string(text: &str) -> String {
     serde_json::Value::from(text).to_string()
@@ -250,6 +291,28 @@ mod tests {
             assert!(parse(text).is_err(), "{text}");
         }
         assert!(Message::parse(&Bytes::from_static(b"{\"params\":\"\xff\"}")).is_err());
+    }
+
+    #[test]
+    fn parameters_chromium_could_not_read_are_told() {
+        let nested = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        for text in [
+            nested(MAX_DEPTH),
+            format!("[{0},{0}]", nested(MAX_DEPTH - 1)),
+            r#"{"a":"[[\"[[\\","b\u005b":-1.5e+308,"c":[0,-0,1e-999]}"#.to_owned(),
+            format!("\"{}\"", nested(1000)),
+        ] {
+            assert_eq!(unreadable(text.as_bytes()), None, "{text}");
+        }
+        for text in [
+            nested(MAX_DEPTH + 1),
+            nested(100_000),
+            r#"{"a":"\\","b":1e999}"#.to_owned(),
+            format!("[-{}]", "9".repeat(400)),
+            format!("{{\"[\":{}}}", nested(MAX_DEPTH)),
+        ] {
+            assert!(unreadable(text.as_bytes()).is_some(), "{text}");
+        }
     }
 
     #[test]

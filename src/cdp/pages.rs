@@ -127,6 +127,7 @@ impl Pages {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cdp::MAX_PAGE_TEXT;
 
     fn page(id: &str) -> Page {
         Page {
@@ -186,6 +187,18 @@ mod tests {
         assert!(pages.activate("b").is_some());
         assert!(pages.activate("b").is_none());
         assert_eq!(active(&pages), Some("b"));
+    }
+
+    #[test]
+    fn long_texts_of_a_page_are_cut_between_characters_and_say_so() {
+        let long = "\u{1f600}".repeat(MAX_PAGE_TEXT);
+        let page = Page::new("a".into(), format!("x{long}"), long);
+        for text in [&page.url, &page.title] {
+            assert!(text.len() <= MAX_PAGE_TEXT && text.len() > MAX_PAGE_TEXT - 4);
+            assert!(text.ends_with("\u{1f600}…"));
+        }
+        let fits = "u".repeat(MAX_PAGE_TEXT);
+        assert_eq!(Page::new("a".into(), fits.clone(), String::new()).url, fits);
     }
 
     #[test]

@@ -23,7 +23,7 @@ use tokio_util::sync::PollSemaphore;
 
 use super::driver::{Command, Reply, Request, Root};
 use super::hub::{Connected, Hub, MAX_IN_FLIGHT};
-use super::message::{Message, code, error_payload};
+use super::message::{Message, code, error_payload, unreadable};
 use super::queue::Outbox;
 use super::{ClientKind, Error};
 use crate::id::ClientId;
@@ -155,6 +155,12 @@ async fn accept(
         let text = "Message must have string 'method' property";
         return Err(failed(Some(id), code::INVALID_REQUEST, text));
     };
+    if let Some(text) = message.params.as_deref().and_then(unreadable) {
+        return Err(Message {
+            session: message.session,
+            ..failed(Some(id), code::INVALID_PARAMS, &text)
+        });
+    }
     let kib = u32::try_from(raw.len() >> 10).unwrap_or(u32::MAX).max(1);
     let Ok(slot) = slots.clone().acquire_owned().await else {
         return Ok(Err(Error::Closed));

@@ -2,10 +2,10 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-use tokio::sync::OnceCell;
+use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
 use super::call::answer;
@@ -16,14 +16,15 @@ use crate::session::Registry;
 
 type Probing = Pin<Box<dyn Future<Output = Vec<Probe>> + Send>>;
 
-/// The host as the daemon sees it: examined once, when first asked for.
+/// The host as the daemon sees it: examined once, when first asked for, in a task of its own. A
+/// caller that goes away does not end it: the next one would start another browser.
 #[derive(Clone)]
 pub struct Host(Arc<Inner>);
 
 struct Inner {
     started: SystemTime,
     examine: Box<dyn Fn() -> Probing + Send + Sync>,
-    probes: OnceCell<Vec<Probe>>,
+    probes: OnceLock<watch::Receiver<Option<Arc<[Probe]>>>>,
 }
 
 impl Host {
@@ -32,12 +33,22 @@ impl Host {
         Self(Arc::new(Inner {
             started: SystemTime::now(),
             examine: Box::new(examine),
-            probes: OnceCell::new(),
+            probes: OnceLock::new(),
         }))
     }
 
-    async fn probes(&self) -> &[Probe] {
-        self.0.probes.get_or_init(|| (self.0.examine)()).await
+    async fn probes(&self) -> Arc<[Probe]> {
+        let begin = || {
+            let (tell, told) = watch::channel(None);
+            let examining = (self.0.examine)();
+            tokio::spawn(async move { tell.send_replace(Some(examining.await.into())) });
+            told
+        };
+        let mut told = self.0.probes.get_or_init(begin).clone();
+        let probes = told.wait_for(Option::is_some).await;
+        // An error only when the examination has panicked.
+        let probes = probes.ok().and_then(|probes| probes.clone());
+        probes.unwrap_or_else(|| Arc::new([not_examined()]))
     }
 }
 
@@ -90,6 +101,16 @@ impl DaemonService for Daemons {
     }
 }
 
+fn not_examined() -> Probe {
+    Probe {
+        mechanism: "examination".into(),
+        state: ProbeState::Unknown,
+        detail: "it failed; the daemon's log says more".into(),
+        remedy: "pagebox doctor".into(),
+        weakening: None,
+    }
+}
+
 fn probe(probe: &Probe) -> v1::HostProbe {
     let state = match probe.state {
         ProbeState::Works => v1::HostProbeState::Works,
@@ -130,8 +151,42 @@ impl From<v1::HostProbe> for Probe {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures_util::FutureExt as _;
+
     use super::*;
     use crate::sandbox::Weakening;
+
+    #[tokio::test]
+    async fn callers_that_go_away_neither_end_nor_repeat_the_examination() {
+        let begun = Arc::new(AtomicUsize::new(0));
+        let (go_on, wait) = tokio::sync::oneshot::channel::<()>();
+        let wait = Mutex::new(Some(wait));
+        let count = Arc::clone(&begun);
+        let host = Host::new(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+            let wait = wait.lock().unwrap().take().unwrap();
+            Box::pin(async move {
+                wait.await.unwrap();
+                vec![not_examined()]
+            })
+        });
+        for _ in 0..3 {
+            let call = Box::pin(host.probes());
+            assert!(call.now_or_never().is_none());
+        }
+        go_on.send(()).unwrap();
+        assert_eq!(host.probes().await[..], [not_examined()]);
+        assert_eq!(begun.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn an_examination_that_panics_is_told_as_unknown() {
+        let host = Host::new(|| Box::pin(async { panic!("on purpose") }));
+        assert_eq!(host.probes().await[..], [not_examined()]);
+    }
 
     #[test]
     fn a_probe_comes_back_as_it_was_sent() {

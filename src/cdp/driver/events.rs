@@ -123,16 +123,20 @@ impl Driver {
 
     /// Keeps news of targets while the client's first look at them is being answered.
     fn kept(&mut self, client: ClientId, session: &str, message: &Message) -> bool {
-        match self.clients.get_mut(&client) {
-            Some(member) if session == member.root => match &mut member.arriving {
-                Some((_, news)) => {
-                    news.push(message.clone());
-                    true
-                }
-                None => false,
-            },
-            _ => false,
+        let Some(member) = self.clients.get_mut(&client) else {
+            return false;
+        };
+        let Some(arriving) = member.arriving.as_mut().filter(|_| session == member.root) else {
+            return false;
+        };
+        arriving.bytes += message.size();
+        if arriving.bytes > self.shared.config.client_queue.as_usize() {
+            tracing::warn!(client_id = %client, "client disconnected: too much news of targets");
+            self.disconnect(client);
+        } else {
+            arriving.news.push(message.clone());
         }
+        true
     }
 
     fn attached(&mut self, client: ClientId, parent: &str, attached: Attached) {
@@ -218,11 +222,7 @@ impl Driver {
             "" => "about:blank".to_owned(),
             _ => info.url,
         };
-        let page = Page {
-            target_id: info.target_id,
-            url,
-            title: info.title,
-        };
+        let page = Page::new(info.target_id, url, info.title);
         let target = page.target_id.clone();
         let mut board = self.shared.board();
         let known = board.pages.get(&target).is_some();

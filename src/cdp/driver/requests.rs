@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Answer, Driver, Failure, LAST_ID, Pending, Reply, Request, Then, Upstream};
+use super::{Answer, Arriving, Driver, Failure, LAST_ID, Pending, Reply, Request, Then, Upstream};
 use super::{Session, session_id};
 use crate::cdp::downloads::Wishes;
 use crate::cdp::hub::take_downloads;
@@ -140,7 +140,11 @@ impl Driver {
             && enumerate
             && let Some(member) = self.clients.get_mut(&client)
         {
-            member.arriving = Some((id, Vec::new()));
+            member.arriving = Some(Arriving {
+                until: id,
+                news: Vec::new(),
+                bytes: 0,
+            });
         }
     }
 
@@ -305,7 +309,9 @@ impl Driver {
             return;
         };
         match member.arriving.take() {
-            Some((until, mut news)) if until == id => {
+            Some(Arriving {
+                until, mut news, ..
+            }) if until == id => {
                 // Stable: otherwise in the browser's order.
                 news.sort_by_key(|event| {
                     let target = event.params.as_ref().and_then(|params| {

@@ -224,8 +224,14 @@ for (const text of [
   client.listeners = [];
   if (!answer.error) refused.push([text.slice(0, 60), answer]);
 }
-// Deeper than Chromium reads: it says nothing to that one, and goes on.
-client.text('{"id":1,"method":"Runtime.evaluate","params":' + '['.repeat(100000) + ']'.repeat(100000) + '}');
+// What Chromium does not read, and would answer without an id.
+for (const params of ['['.repeat(100000) + ']'.repeat(100000), '{"a":'.repeat(300) + '1' + '}'.repeat(300), '{"x":1e999}',
+  `[${'9'.repeat(400)}]`]) {
+  const answered = new Promise((resolve) => client.listeners.push((m) => { if (m.id === 5) resolve(m); }));
+  client.text(`{"id":5,"method":"Runtime.evaluate","sessionId":"${own}","params":${params}}`);
+  const answer = await within(10000, answered); client.listeners = [];
+  if (answer.error?.code !== -32602 || answer.sessionId !== own) refused.push([params.slice(0, 60), answer]);
+}
 const odd = [];
 for (const id of ['-1', '0', '9007199254740993', '9223372036854775807', '-9223372036854775808', '3', '3']) {
   const answered = new Promise((resolve) => client.listeners.push((m) => { if (!m.method) resolve(m); }));
