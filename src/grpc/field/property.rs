@@ -5,6 +5,7 @@ mod execution;
 mod session;
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use prost_reflect::{DescriptorPool, Kind};
@@ -28,8 +29,9 @@ const LIMITS: Limits = Limits {
 
 /// The wire's own view: a path of fields of this message, with an index where a field has many.
 fn is_field(message: &str, path: &str) -> bool {
-    let pool = DescriptorPool::decode(DESCRIPTORS).unwrap();
-    let mut message = pool.get_message_by_name(&format!("pagebox.v1.{message}"));
+    static POOL: LazyLock<DescriptorPool> =
+        LazyLock::new(|| DescriptorPool::decode(DESCRIPTORS).unwrap());
+    let mut message = POOL.get_message_by_name(&format!("pagebox.v1.{message}"));
     path.split('.').all(|part| {
         let (name, index) = match part.split_once('[') {
             Some((name, index)) => (name, Some(index)),
