@@ -5,6 +5,8 @@
 
 mod load;
 mod paths;
+#[cfg(test)]
+mod property;
 mod render;
 
 use std::net::SocketAddr;

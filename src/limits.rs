@@ -62,7 +62,12 @@ impl FromStr for Bytes {
             .iter()
             .find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, *shift)))
             .unwrap_or((text, 0));
-        let number: u64 = digits.trim().parse().map_err(|_| error())?;
+        let digits = digits.trim();
+        // `u64` would take a sign.
+        if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(error());
+        }
+        let number: u64 = digits.parse().map_err(|_| error())?;
         number.checked_mul(1 << shift).map(Self).ok_or_else(error)
     }
 }
@@ -101,7 +106,47 @@ impl<'de> Deserialize<'de> for Bytes {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// 256 cases.
+        #[test]
+        fn every_size_reads_back(number in any::<u64>(), shift in 0u32..64) {
+            for bytes in [Bytes(number), Bytes(number >> shift << shift), Bytes(1 << shift)] {
+                prop_assert_eq!(bytes.to_string().parse::<Bytes>().unwrap(), bytes);
+            }
+        }
+
+        /// 256 cases.
+        #[test]
+        fn a_text_is_digits_with_a_unit_or_refused(
+            text in "(\\PC{0,8}|[ \t]?[+-]?[0-9]{0,21}[ \t.]?([KMGT]?i?B)?)"
+        ) {
+            let digits = text.trim_end_matches("KiB").trim_end_matches("MiB").trim_end_matches("GiB");
+            let unit = match &text[digits.len()..] {
+                "" => Some(1),
+                "KiB" => Some(1 << 10),
+                "MiB" => Some(1 << 20),
+                "GiB" => Some(1_u128 << 30),
+                _ => None,
+            };
+            let digits = digits.trim();
+            let is_number = !digits.is_empty() && digits.chars().all(|c| c.is_ascii_digit());
+            let number = is_number.then(|| digits.parse::<u128>().unwrap());
+            let expected = number.zip(unit).map(|(number, unit)| number * unit);
+            let expected = expected.and_then(|all| u64::try_from(all).ok());
+            match text.parse::<Bytes>() {
+                Ok(bytes) => prop_assert_eq!(Some(bytes.0), expected),
+                Err(error) => {
+                    prop_assert_eq!(expected, None);
+                    let shown = format!("{text:?}");
+                    prop_assert!(error.to_string().contains(&shown));
+                }
+            }
+        }
+    }
 
     #[test]
     fn sizes_read_back_as_written() {
@@ -118,7 +163,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused_with_the_text_in_the_message() {
-        for text in ["", "12 parsecs", "-1", "99999999999 GiB"] {
+        for text in ["", "12 parsecs", "-1", "+1", "1 +KiB", "99999999999 GiB"] {
             let message = text.parse::<Bytes>().unwrap_err().to_string();
             assert!(message.contains(text), "{message}");
         }

@@ -33,7 +33,7 @@ const WATCH_QUEUE: usize = 256;
 const MAX_IDEMPOTENCY_KEY: usize = 128;
 
 /// Where an execution is to run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// In this session.
     Session(SessionId),

@@ -59,8 +59,10 @@ const CASES: &[Case] = &[
     Case {
         number: 211,
         name: "rapid reset",
-        tries: "opens and resets 50,000 calls on one connection (CVE-2023-44487)",
-        observed: "the connection is ended with ENHANCE_YOUR_CALM",
+        tries: "opens and resets calls in groups of 40, and 50,000 at once, on one connection each \
+                (CVE-2023-44487)",
+        observed: "the groups' connection is ended with ENHANCE_YOUR_CALM, the flood's with it or by \
+                   a reset, as something of it is unread",
         run: |ground| Box::pin(caller::rapid_reset(ground)),
     },
     Case {
@@ -81,8 +83,9 @@ const CASES: &[Case] = &[
     Case {
         number: 214,
         name: "reflection",
-        tries: "asks the reflection service 5,000 times for names of 10,000 bytes",
-        observed: "NOT_FOUND for each",
+        tries: "asks the reflection service for 1,000 names of 10,000 bytes in a stream each, and for \
+                5,000 in one",
+        observed: "each stream is ended with NOT_FOUND at its first name",
         run: |ground| Box::pin(caller::reflection(ground)),
     },
     Case {

@@ -241,6 +241,33 @@ mod tests {
 
         /// 1,024 cases.
         #[test]
+        fn only_the_hosts_own_addresses_are_told(
+            is_v6: bool,
+            prefix in 0u8..140,
+            table in 252u8..=255,
+            kind in 0u8..6,
+            address in prop::option::of(any::<u128>()),
+        ) {
+            let (family, size) = if is_v6 { (AF_INET6, 16) } else { (AF_INET, 4) };
+            let bytes = address.map(|bits| bits.to_be_bytes()[..size].to_vec()).unwrap_or_default();
+            let message = route(family, prefix, table, kind, &bytes);
+            let bits = address.unwrap_or_default();
+            let ip = if is_v6 { IpAddr::from(bits.to_be_bytes()) } else { IpAddr::from(((bits >> 96) as u32).to_be_bytes()) };
+            match read(&message) {
+                Ok(Told::Local(net)) => {
+                    prop_assert!(table == 255 && [2, 4].contains(&kind));
+                    prop_assert_eq!((net.addr(), net.prefix_len()), (ip, prefix));
+                }
+                Ok(told) => {
+                    prop_assert_eq!(told, Told::Other);
+                    prop_assert!(table != 255 || ![2, 4].contains(&kind));
+                }
+                Err(_) => prop_assert!(usize::from(prefix) > size * 8),
+            }
+        }
+
+        /// 1,024 cases.
+        #[test]
         fn no_bytes_make_it_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..80), kind in 0u16..30) {
             if bytes.len() > 6 {
                 let length = bytes.len() as u32;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -52,8 +53,10 @@ struct Seen {
     connected: Mutex<Vec<SocketAddr>>,
     looked_up: Mutex<Vec<String>>,
     own_ports: Mutex<Vec<u16>>,
-    /// The first head of each connection, and where it arrived.
-    heads: Mutex<Vec<(SocketAddr, String)>>,
+    /// How many connections there were, to hosts and to the own loopback.
+    connections: AtomicUsize,
+    /// The first head of each connection, its number from 1 on, and where it arrived.
+    heads: Mutex<Vec<(usize, SocketAddr, Vec<u8>)>>,
     servers: Mutex<JoinSet<()>>,
 }
 
@@ -169,6 +172,7 @@ impl Seen {
     /// A connection to `address`, whose host answers one request.
     async fn host(self: &Arc<Self>, address: SocketAddr) -> io::Result<TcpStream> {
         let (mut host, stream) = pair().await?;
+        let number = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
         let seen = Arc::clone(self);
         let answering = async move {
             let mut head = Vec::new();
@@ -178,8 +182,7 @@ impl Seen {
                     Err(_) => break,
                 }
             }
-            let head = String::from_utf8_lossy(&head).into_owned();
-            lock(&seen.heads).push((address, head));
+            lock(&seen.heads).push((number, address, head));
             let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
             let _ = host.write_all(answer).await;
         };
@@ -212,14 +215,21 @@ impl Seen {
         for port in &*lock(&self.own_ports) {
             assert_eq!(model.place("localhost", *port, &[]), Place::OwnLoopback);
         }
-        if text.contains("CONNECT") {
-            // What a host is told through a tunnel is the client's own affair.
-            return;
-        }
-        for (address, head) in &*lock(&self.heads) {
-            check_head(*address, head);
+        let last = self.connections.load(Ordering::Relaxed);
+        for (number, address, head) in &*lock(&self.heads) {
+            // A tunnel is the last thing a client has, and what goes through it is its own affair.
+            if *number != last || !is_tunnelled(sent, head) {
+                check_head(*address, &String::from_utf8_lossy(head));
+            }
         }
     }
+}
+
+/// Whether these are the bytes that follow a CONNECT, as the client sent them. What is forwarded has
+/// another first line.
+fn is_tunnelled(sent: &[u8], head: &[u8]) -> bool {
+    let find = |within: &[u8], part: &[u8]| within.windows(part.len()).position(|at| at == part);
+    find(sent, b"CONNECT ").is_some_and(|at| head.is_empty() || find(&sent[at..], head).is_some())
 }
 
 /// One `Host`, and it leads here; one length at most.

@@ -240,6 +240,29 @@ proptest! {
 
     /// 2,048 cases.
     #[test]
+    fn an_allow_list_of_networks_holds_for_every_address_of_a_name(
+        model in a_model(),
+        nets in prop::collection::vec(prop::sample::select(&[
+            "93.184.216.0/24", "8.8.0.0/16", "1.0.0.0/8", "[2606:4700::/32]",
+        ][..]), 1..3),
+        answer in prop::collection::vec(prop::sample::select(&[
+            "93.184.216.34", "8.8.8.8", "1.1.1.1", "2606:4700::1", "9.9.9.9",
+        ][..]), 1..4),
+    ) {
+        let model = Model {
+            deny: Vec::new(),
+            session_allow: nets.into_iter().map(str::to_owned).collect(),
+            session_deny: Vec::new(),
+            offline: false,
+            ..model
+        };
+        let answer: Vec<IpAddr> = answer.iter().map(|text| text.parse().unwrap()).collect();
+        let target = Target { host: Host::Name("a.test".to_owned()), port: 443 };
+        prop_assert_eq!(place(&policy(&model), &target, &answer), model.place("a.test", 443, &answer));
+    }
+
+    /// 2,048 cases.
+    #[test]
     fn a_session_never_reaches_what_the_daemon_keeps_closed(
         model in a_model(),
         port in prop::sample::select(&[80u16, 443, 22, 3000, 7370, 9222][..]),
@@ -276,7 +299,7 @@ proptest! {
     /// 2,048 cases.
     #[test]
     fn an_authority_is_where_a_browser_would_go(
-        text in "(\\PC{0,12}|[a-zA-Z0-9.:%\\[\\]@\\\\#?/ \t-]{0,20}|(0x)?[0-9a-f]{1,9}(\\.(0x)?[0-9a-f]{1,4}){0,4}\\.?(:[0-9]{0,6})?)"
+        text in "(\\PC{0,12}|\\[([0-9a-f]{1,4}:){0,3}:([0-9a-f]{1,4}|[0-9]{1,3}(\\.[0-9]{1,3}){3})?\\](:[0-9]{1,5})?|[a-zA-Z0-9.:%\\[\\]@\\\\#?/ \t-]{0,20}|(0x)?[0-9a-f]{1,9}(\\.(0x)?[0-9a-f]{1,4}){0,4}\\.?(:[0-9]{0,6})?)"
     ) {
         target(&text);
     }

@@ -51,14 +51,14 @@ pub(super) async fn frames(ground: &Ground) {
         for (language, code) in [(Language::Python, python), (Language::Node, node)] {
             let reply = session.exec_within(LIMIT, language, &code).await;
             let told = describe(&reply);
-            let is_crash = reply.outcome() == Outcome::RunnerCrashed;
-            let is_unharmed = reply.result.as_deref() == Some("mine") || reply.result.is_none();
-            assert!(is_crash || is_unharmed, "{what}, {language:?}: {told}");
-            assert_ne!(
-                reply.outcome(),
-                Outcome::TimedOut,
-                "{what}, {language:?}: {told}"
-            );
+            let is_good = match reply.outcome() {
+                Outcome::RunnerCrashed => reply.result.is_none() && !reply.success,
+                Outcome::Completed => reply.result.as_deref() == Some("mine") && reply.success,
+                _ => false,
+            };
+            assert!(is_good, "{what}, {language:?}: {told}");
+            let next = session.good(language, "6 * 7").await;
+            assert_eq!(next.result.as_deref(), Some("42"), "after {what}");
         }
     }
     // Closed, and used by the code for something else.
@@ -67,7 +67,9 @@ pub(super) async fn frames(ground: &Ground) {
         "import os, socket\nos.dup2(socket.socket().fileno(), 3)\n1",
     ] {
         let reply = session.exec_within(LIMIT, Language::Python, code).await;
-        assert_ne!(reply.outcome(), Outcome::TimedOut, "{}", describe(&reply));
+        let told = describe(&reply);
+        assert_eq!(reply.outcome(), Outcome::RunnerCrashed, "{told}");
+        assert_eq!(reply.result, None, "{told}");
     }
     goes_on(&session).await;
     session.stop().await;

@@ -17,8 +17,11 @@ pub(super) const HEADERS: u8 = 1;
 pub(super) const RESET: u8 = 3;
 pub(super) const SETTINGS: u8 = 4;
 pub(super) const PING: u8 = 6;
+pub(super) const GOAWAY: u8 = 7;
 pub(super) const WINDOW_UPDATE: u8 = 8;
 pub(super) const CONTINUATION: u8 = 9;
+/// Flag of SETTINGS and PING.
+pub(super) const ACK: u8 = 1;
 /// Flags of HEADERS.
 pub(super) const END_STREAM: u8 = 1;
 pub(super) const END_HEADERS: u8 = 4;
@@ -49,6 +52,23 @@ pub(super) async fn talk(mut stream: TcpStream, bytes: &[u8]) -> Vec<u8> {
     let ended = tokio::time::timeout(ENDS, talking).await;
     ended.expect("the daemon ends the connection");
     said
+}
+
+/// The next frame of HTTP/2: kind, flags, payload.
+///
+/// # Panics
+/// When none comes in time, or the connection ends first.
+pub(super) async fn next_frame(stream: &mut TcpStream) -> (u8, u8, Vec<u8>) {
+    let reading = async {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; length as usize];
+        stream.read_exact(&mut payload).await?;
+        std::io::Result::Ok((head[3], head[4], payload))
+    };
+    let frame = tokio::time::timeout(ENDS, reading).await;
+    frame.expect("it comes in time").expect("a frame")
 }
 
 /// A frame of HTTP/2.
