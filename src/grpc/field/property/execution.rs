@@ -98,7 +98,8 @@ pub(super) fn asked_execution() -> impl Strategy<Value = SaidExecution> {
                     ("execution_id", id.1.is_some()),
                 ]
                 .into_iter()
-                .filter_map(|(field, is_good)| (!is_good).then(|| format!("options.{field}")))
+                .filter(|(_, is_good)| !is_good)
+                .map(|(field, _)| format!("options.{field}"))
                 .collect();
                 let nowhere = || Place::Session(SessionId::generate());
                 let (wire_place, place) = match place {

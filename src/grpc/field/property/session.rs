@@ -245,7 +245,8 @@ pub(super) fn session() -> impl Strategy<Value = SaidSession> {
                 ("labels", labels.1.is_some()),
             ]
             .into_iter()
-            .filter_map(|(field, is_good)| (!is_good).then(|| field.to_owned()))
+            .filter(|(_, is_good)| !is_good)
+            .map(|(field, _)| field.to_owned())
             .collect();
             bad.extend(network.2.iter().map(|field| format!("network.{field}")));
             let short = limits.map(|limit| u32::try_from(limit >> 32).unwrap());
