@@ -149,15 +149,15 @@ async fn a_process_beyond_the_limit_ends_out_of_memory_or_is_refused_it() {
 #[tokio::test]
 async fn files_in_private_memory_count_with_the_processes() {
     for world in World::all().await {
-        let session = world.open_contexts(memory(128)).await;
-        // Neither alone is too much.
+        let session = world.open_contexts(memory(256)).await;
+        // Neither alone is too much; /dev/shm has 64 MiB.
         let code = "import time\nopen('/dev/shm/x', 'wb').write(b'x' * (60 << 20))\n\
-                    held = bytearray(b'x') * (75 << 20)\ntime.sleep(1000)";
+                    held = bytearray(b'x') * (180 << 20)\ntime.sleep(1000)";
         let reply = session.exec_within(LONG, Language::Python, code).await;
         let context = format!("{}: {}", world.mode, describe(&reply));
         assert_eq!(reply.outcome(), Outcome::OutOfMemory, "{context}");
         assert!(reply.killed, "{context}");
-        let message = "killed: the sandbox reached its memory limit of 128 MiB";
+        let message = "killed: the sandbox reached its memory limit of 256 MiB";
         assert_eq!(reply.error.unwrap().message, message, "{context}");
         goes_on(&session).await;
         session.stop().await;
