@@ -30,6 +30,11 @@ async fn settled(session: &OpenSession) -> Session {
 
 /// The session serves again within a few executions; or its browser died, and it says so.
 async fn lives_or_names_its_end(session: &OpenSession, what: &str) {
+    let code = "await page.goto('about:blank'); await page.evaluate('6 * 7')";
+    lives_by(session, what, code).await;
+}
+
+async fn lives_by(session: &OpenSession, what: &str, code: &str) {
     for _ in 0..6 {
         let now = settled(session).await;
         if now.state() != SessionState::Ready {
@@ -41,7 +46,6 @@ async fn lives_or_names_its_end(session: &OpenSession, what: &str) {
             assert_ne!(now.end_detail, "", "{what}");
             return;
         }
-        let code = "await page.goto('about:blank'); await page.evaluate('6 * 7')";
         let options = session.options(Language::Node, code);
         match session.client().execute(options).await {
             Ok(reply) if reply.result.as_deref() == Some("42") => return,
@@ -183,7 +187,14 @@ pub(super) async fn dialogs(ground: &Ground) {
         );
         let reply = session.exec_within(A_WHILE, Language::Node, &code).await;
         assert_ne!(reply.outcome(), Outcome::Unspecified, "{script}");
-        lives_or_names_its_end(&session, script).await;
+        if may_die {
+            // Such a page never gets to a navigation; a new one does.
+            let code = "const old = page; page = await context.newPage(); \
+                        await old.close(); await page.evaluate('6 * 7')";
+            lives_by(&session, script, code).await;
+        } else {
+            lives_or_names_its_end(&session, script).await;
+        }
         if session.now().await.state() != SessionState::Ready {
             assert!(may_die, "{script}: {:?}", session.now().await);
             session.stop().await;

@@ -138,7 +138,7 @@ for name in ('mem', 'kmem', 'kmsg', 'port', 'sda', 'vda', 'loop-control', 'fuse'
     t(f'/dev/{name}', lambda: os.open(f'/dev/{name}', os.O_RDONLY))
 for path in ('/usr/bin/x', '/etc/x', '/x', '/dev/x', '/usr/lib/x', '/proc/x'):
     t(f'create {path}', lambda: os.open(path, os.O_CREAT | os.O_WRONLY))
-for path in ('/usr/bin/python3', '/etc/passwd', '/etc/ld.so.cache', '/usr/lib64/ld-linux-x86-64.so.2'):
+for path in ('/usr/bin/python3', '/etc/passwd', '/etc/nsswitch.conf', '/usr/lib64/ld-linux-x86-64.so.2'):
     t(f'write {path}', lambda: os.open(path, os.O_WRONLY))
     t(f'truncate {path}', lambda: os.truncate(path, 0))
     t(f'unlink {path}', lambda: os.unlink(path))
@@ -230,7 +230,7 @@ for name in os.listdir('.'): os.unlink(name)
         for path in [
             "/usr/bin/python3",
             "/etc/passwd",
-            "/etc/ld.so.cache",
+            "/etc/nsswitch.conf",
             "/usr/lib64/ld-linux-x86-64.so.2",
         ] {
             for verb in [

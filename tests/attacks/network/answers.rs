@@ -56,7 +56,7 @@ pub(super) async fn bad_answers(ground: &Ground) {
         "{BY_HAND}
 said = {{}}
 def one(n):
-    data = ask(get(f'http://localhost:{port}/{{n}}'))
+    data = ask(get(f'http://localhost:{port}/{{n}}'), wait=15)
     # An answer without end is read up to a megabyte here, and then let go.
     return 'long' if len(data) >= 1 << 20 else statuses(data)
 with concurrent.futures.ThreadPoolExecutor(32) as pool:
