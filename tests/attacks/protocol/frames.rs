@@ -66,7 +66,11 @@ for fd in range(200, 256):
 1 / 0";
     let reply = session.good(Language::Python, code).await;
     assert_eq!(reply.result.as_deref(), Some("forged \x1b[2J"));
-    let next = session.good(Language::Python, "1").await;
+    // Nobody asked for the real frame: it ends the context, or an execution that has begun meanwhile.
+    let mut next = session.exec(Language::Python, "1").await;
+    if next.outcome() == Outcome::RunnerCrashed {
+        next = session.good(Language::Python, "1").await;
+    }
     assert!(
         next.context_restarted,
         "the real frame was one nobody asked for"

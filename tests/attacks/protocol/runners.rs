@@ -141,7 +141,10 @@ pub(super) async fn killed(ground: &Ground) {
         let seconds = if outcome == Outcome::TimedOut { 1 } else { 30 };
         let timeout = Duration::from_secs(seconds);
         let reply = session.exec_within(timeout, language, code).await;
-        assert_eq!(reply.outcome(), outcome, "{code}\n{}", describe(&reply));
+        // A program that is stopped may be seen to die before its time is up.
+        let is_good = reply.outcome() == outcome
+            || outcome == Outcome::TimedOut && reply.outcome() == Outcome::RunnerCrashed;
+        assert!(is_good, "{code}\n{}", describe(&reply));
         let expected = if outcome == Outcome::Failed { 139 } else { 137 };
         assert_eq!(reply.exit_code, expected, "{code}\n{}", describe(&reply));
         session.good(language, super::anything(language)).await;
