@@ -27,8 +27,8 @@ demo: setup ## Install what is missing, build, and run the story of a session th
 	cargo build --locked --bin pagebox --example demo
 	$(TARGET)/debug/examples/demo
 
-test: setup-dev check ## Set up, run every check, then every test
-	cargo test --locked
+test: setup-dev check ## Set up, run every check, then every test; the attack suite is `make attack`
+	cargo test --locked --lib --bins --test it
 
 test-rootless: setup-dev ## Run every test as a user without privileges
 	tests/rootless.sh
