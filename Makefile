@@ -27,8 +27,14 @@ demo: setup ## Install what is missing, build, and run the story of a session th
 	cargo build --locked --bin pagebox --example demo
 	$(TARGET)/debug/examples/demo
 
+# The same cases every time; `make properties` looks for others.
+test attack: export PROPTEST_RNG_SEED ?= 7370
 test: setup-dev check ## Set up, run every check, then every test; the attack suite is `make attack`
 	cargo test --locked --lib --bins --test it
+
+properties: setup-dev ## Try each property on new cases, ROUNDS times (20)
+	cargo test --locked --lib --no-run
+	for round in $$(seq $(or $(ROUNDS),20)); do cargo test --locked --quiet --lib property; done
 
 test-rootless: setup-dev ## Run every test as a user without privileges
 	tests/rootless.sh
@@ -108,4 +114,4 @@ clean: ## Remove what was built and installed inside this directory
 	cargo clean
 	rm -rf runners/node/node_modules runners/python/.venv tests/tools/node_modules tests/tools/.venv
 
-.PHONY: help demo test test-rootless test-vm attack attack-rootless attack-doc check run fuzz bench build setup setup-dev fmt clean
+.PHONY: help demo test properties test-rootless test-vm attack attack-rootless attack-doc check run fuzz bench build setup setup-dev fmt clean

@@ -146,7 +146,11 @@ pub(super) fn facets(address: IpAddr) -> impl Iterator<Item = IpAddr> {
     std::iter::once(address).chain(embedded)
 }
 
+/// `::` and `::1` have the form of one that carries IPv4 and carry none (RFC 4291, section 2.5.5.1).
 fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    if address.is_unspecified() || address.is_loopback() {
+        return None;
+    }
     let octets = address.octets();
     let at = |i: usize| Ipv4Addr::new(octets[i], octets[i + 1], octets[i + 2], octets[i + 3]);
     match address.segments() {

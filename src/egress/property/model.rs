@@ -180,6 +180,7 @@ fn covers(rule: &str, address: IpAddr, port: u16) -> bool {
 fn carried(address: IpAddr) -> Vec<IpAddr> {
     let text = match address {
         IpAddr::V4(_) => String::new(),
+        IpAddr::V6(v6) if u128::from(v6) < 2 => String::new(),
         IpAddr::V6(v6) => format!("{:032x}", u128::from(v6)),
     };
     let at = match &text {

@@ -61,7 +61,8 @@ pub(super) fn asked_execution() -> impl Strategy<Value = SaidExecution> {
                 let is_name = |name: &str| {
                     name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
                         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-                        && !["PATH", "HOME", "LD_PRELOAD", "PAGEBOX_X"].contains(&name)
+                        && !["PATH", "HOME"].contains(&name)
+                        && !["LD_", "PAGEBOX_"].iter().any(|prefix| name.starts_with(prefix))
                 };
                 let is_environment = environment
                     .iter()
