@@ -5,10 +5,11 @@
 //! ```text
 //! main
 //! server  cli  doctor
-//! grpc                      wire <-> domain; tonic stays here and in server
+//! grpc  http                wire <-> domain; tonic and axum stay here and in server
+//! scrape                    pages as documents, on sessions
 //! session                   registry, driver (one task per session), state
 //! runner  browser           what runs inside sandboxes
-//! sandbox  cdp  execution  egress
+//! sandbox  cdp  execution  egress  store  tenant
 //! id  limits  config  telemetry
 //! ```
 
@@ -20,13 +21,17 @@ pub mod doctor;
 pub mod egress;
 pub mod execution;
 pub mod grpc;
+pub mod http;
 pub mod id;
 pub mod limits;
 pub mod runner;
 pub mod sandbox;
+pub mod scrape;
 pub mod server;
 pub mod session;
+pub mod store;
 pub mod telemetry;
+pub mod tenant;
 
 /// What `fuzz/` calls: the properties of the parsers that read what is hostile, on one input each.
 #[cfg(fuzzing)]

@@ -19,6 +19,7 @@ use crate::config::{Config, NodeFiles};
 use crate::doctor;
 use crate::egress;
 use crate::grpc::{self, Health};
+use crate::http;
 use crate::sandbox::{self, Image, Sandboxes, SpawnerConfig, SpawnerProcess};
 use crate::session::{Configs, Registry};
 
@@ -205,9 +206,16 @@ impl Core {
     pub async fn serve_socket(&self, socket: UnixStream) -> anyhow::Result<()> {
         let (routes, _health) =
             grpc::routes(self.registry.clone(), self.limits, self.host.clone()).await?;
-        connection::serve(socket, connection::router(routes), CancellationToken::new())
+        let router = connection::router(routes, http::router(self.gateway()));
+        connection::serve(socket, router, CancellationToken::new())
             .await
             .map_err(anyhow::Error::from_boxed)
+    }
+
+    fn gateway(&self) -> http::Gateway {
+        http::Gateway {
+            registry: self.registry.clone(),
+        }
     }
 
     /// Ends every execution and session at once, then the spawner; nothing is left when it returns.
@@ -253,7 +261,7 @@ pub async fn serve(
     let connections = TaskTracker::new();
     let accepting = tokio::spawn(connection::accept(
         listener,
-        connection::router(routes),
+        connection::router(routes, http::router(core.gateway())),
         config.limits.connections,
         connections.clone(),
         stop.clone(),

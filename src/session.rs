@@ -246,6 +246,12 @@ pub enum Error {
     /// No such execution, now or remembered.
     #[error("no execution {0}: never seen, or ended too long ago")]
     ExecutionUnknown(ExecutionId),
+    /// It belongs to somebody else.
+    #[error("session {0} belongs to another owner")]
+    ForeignSession(SessionId),
+    /// It belongs to somebody else.
+    #[error("execution {0} belongs to another owner")]
+    ForeignExecution(ExecutionId),
     /// It was cancelled while it waited.
     #[error("execution {0} was cancelled before it started")]
     ExecutionCancelled(ExecutionId),
@@ -260,6 +266,12 @@ pub enum Error {
     /// Too many sessions.
     #[error("{limit} sessions are open, the most this daemon allows; stop one first")]
     SessionLimit {
+        /// The limit.
+        limit: usize,
+    },
+    /// Too many sessions of one owner.
+    #[error("{limit} sessions of yours are open, the most you may have; stop one first")]
+    OwnerSessionLimit {
         /// The limit.
         limit: usize,
     },

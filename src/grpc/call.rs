@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
-use tonic::{Response, Status};
+use tonic::{Extensions, Response, Status};
 use tracing::Instrument as _;
 
 use super::field::FieldError;
 use super::status::Error;
+use crate::tenant::Caller;
 
 /// When a caller stops waiting.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +63,11 @@ fn timeout(text: &str) -> Option<Duration> {
         "n" => Duration::from_nanos(count),
         _ => return None,
     })
+}
+
+/// Who called, as the server found out before it let the request in.
+pub(super) fn caller(extensions: &Extensions) -> Result<Caller, Error> {
+    extensions.get().cloned().ok_or(Error::NoCaller)
 }
 
 /// Answers one call: within its span, until its deadline.

@@ -4,9 +4,9 @@ use std::pin::Pin;
 
 use futures_util::Stream;
 use prost::Message as _;
-use tonic::{Request, Response, Status};
+use tonic::{Extensions, Request, Response, Status};
 
-use super::call::{Deadline, answer};
+use super::call::{Deadline, answer, caller};
 use super::collect::collect;
 use super::status::Error;
 use super::v1::execute_stream_response::Event;
@@ -29,9 +29,14 @@ impl Executions {
         Self { registry, limits }
     }
 
-    async fn start(&self, options: Option<v1::ExecutionOptions>) -> Result<Execution, Error> {
+    async fn start(
+        &self,
+        extensions: &Extensions,
+        options: Option<v1::ExecutionOptions>,
+    ) -> Result<Execution, Error> {
+        let caller = caller(extensions)?;
         let (place, options) = field::execution(options, self.limits)?;
-        Ok(self.registry.execute(place, options).await?)
+        Ok(self.registry.execute(&caller, place, options).await?)
     }
 }
 
@@ -43,9 +48,9 @@ impl ExecutionService for Executions {
         &self,
         request: Request<v1::ExecuteRequest>,
     ) -> Result<Response<v1::ExecuteResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
+        let (metadata, extensions, request) = request.into_parts();
         answer("Execute", &metadata, async {
-            let reply = collect(self.start(request.options).await?).await?;
+            let reply = collect(self.start(&extensions, request.options).await?).await?;
             check_size(&reply, self.limits.message)?;
             Ok(reply)
         })
@@ -58,10 +63,10 @@ impl ExecutionService for Executions {
         &self,
         request: Request<v1::ExecuteStreamRequest>,
     ) -> Result<Response<EventStream>, Status> {
-        let (metadata, _, request) = request.into_parts();
+        let (metadata, extensions, request) = request.into_parts();
         answer("ExecuteStream", &metadata, async {
             let deadline = Deadline::of(&metadata)?;
-            let execution = self.start(request.options).await?;
+            let execution = self.start(&extensions, request.options).await?;
             Ok(stream(execution, deadline, self.limits.message))
         })
         .await
@@ -71,11 +76,14 @@ impl ExecutionService for Executions {
         &self,
         request: Request<v1::CancelExecutionRequest>,
     ) -> Result<Response<v1::CancelExecutionResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
+        let (metadata, extensions, request) = request.into_parts();
         answer("CancelExecution", &metadata, async {
             let id = field::execution_id("execution_id", &request.execution_id)?;
             Ok(v1::CancelExecutionResponse {
-                cancelled: self.registry.cancel(id).await?,
+                cancelled: self
+                    .registry
+                    .cancel(&caller(&extensions)?.owner, id)
+                    .await?,
             })
         })
         .await

@@ -6,7 +6,7 @@ use futures_util::{Stream, StreamExt as _};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::call::{Deadline, answer};
+use super::call::{Deadline, answer, caller};
 use super::v1::session_service_server::SessionService;
 use super::{Limits, field, network, v1, view};
 use crate::session::{Registry, SessionEvent};
@@ -32,11 +32,14 @@ impl SessionService for Sessions {
         &self,
         request: Request<v1::CreateSessionRequest>,
     ) -> Result<Response<v1::CreateSessionResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
+        let (metadata, extensions, request) = request.into_parts();
         answer("CreateSession", &metadata, async {
             let options = field::session_options("options.", request.options, self.limits)?;
             let key = field::idempotency_key(request.idempotency_key)?;
-            let view = self.registry.create(options, key).await?;
+            let view = self
+                .registry
+                .create(&caller(&extensions)?, options, key)
+                .await?;
             Ok(v1::CreateSessionResponse {
                 session: Some(view::session(view)),
             })
@@ -48,10 +51,10 @@ impl SessionService for Sessions {
         &self,
         request: Request<v1::GetSessionRequest>,
     ) -> Result<Response<v1::GetSessionResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
+        let (metadata, extensions, request) = request.into_parts();
         answer("GetSession", &metadata, async {
             let id = field::session_id("session_id", &request.session_id)?;
-            let (session, requests) = self.registry.get(id)?;
+            let (session, requests) = self.registry.get(&caller(&extensions)?.owner, id)?;
             Ok(v1::GetSessionResponse {
                 session: Some(view::session(session)),
                 network_requests: requests.into_iter().map(network::request).collect(),
@@ -64,12 +67,14 @@ impl SessionService for Sessions {
         &self,
         request: Request<v1::ListSessionsRequest>,
     ) -> Result<Response<v1::ListSessionsResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
+        let (metadata, extensions, request) = request.into_parts();
         answer("ListSessions", &metadata, async {
             let states = field::states(&request.states)?;
             let limit = field::page_size(request.page_size)?;
             let after = field::page_token(&request.page_token)?;
-            let (views, last) = self.registry.list(&states, after, limit);
+            let (views, last) =
+                self.registry
+                    .list(&caller(&extensions)?.owner, &states, after, limit);
             Ok(v1::ListSessionsResponse {
                 sessions: views.into_iter().map(view::session).collect(),
                 next_page_token: field::next_page_token(last),
@@ -82,10 +87,10 @@ impl SessionService for Sessions {
         &self,
         request: Request<v1::StopSessionRequest>,
     ) -> Result<Response<v1::StopSessionResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
+        let (metadata, extensions, request) = request.into_parts();
         answer("StopSession", &metadata, async {
             let id = field::session_id("session_id", &request.session_id)?;
-            let view = self.registry.stop(id).await?;
+            let view = self.registry.stop(&caller(&extensions)?.owner, id).await?;
             Ok(v1::StopSessionResponse {
                 duration: view::lifetime(&view),
                 session: Some(view::session(view)),
@@ -100,11 +105,11 @@ impl SessionService for Sessions {
         &self,
         request: Request<v1::WatchSessionRequest>,
     ) -> Result<Response<EventStream>, Status> {
-        let (metadata, _, request) = request.into_parts();
+        let (metadata, extensions, request) = request.into_parts();
         answer("WatchSession", &metadata, async {
             let deadline = Deadline::of(&metadata)?;
             let id = field::session_id("session_id", &request.session_id)?;
-            let events = ReceiverStream::new(self.registry.watch(id)?);
+            let events = ReceiverStream::new(self.registry.watch(&caller(&extensions)?.owner, id)?);
             Ok(watch(events, deadline))
         })
         .await

@@ -46,6 +46,9 @@ pub(super) enum Error {
     /// The events of an execution ended without a report.
     #[error("execution {0} ended without a report")]
     NoReport(ExecutionId),
+    /// The request came past the server's authentication.
+    #[error("nobody found out who called; this is a fault of the daemon")]
+    NoCaller,
 }
 
 /// Code, reason and metadata of an error.
@@ -82,6 +85,12 @@ fn classify(error: &Error) -> Class {
         Error::Session(S::ExecutionUnknown(id)) => {
             class(Code::NotFound, "EXECUTION_UNKNOWN").with("execution_id", id)
         }
+        Error::Session(S::ForeignSession(id)) => {
+            class(Code::PermissionDenied, "FOREIGN_SESSION").with("session_id", id)
+        }
+        Error::Session(S::ForeignExecution(id)) => {
+            class(Code::PermissionDenied, "FOREIGN_EXECUTION").with("execution_id", id)
+        }
         Error::Session(S::ExecutionCancelled(id)) => {
             class(Code::Cancelled, "EXECUTION_CANCELLED").with("execution_id", id)
         }
@@ -90,6 +99,9 @@ fn classify(error: &Error) -> Class {
         }
         Error::Session(S::SessionLimit { limit }) => {
             class(Code::ResourceExhausted, "SESSION_LIMIT").with("limit", limit)
+        }
+        Error::Session(S::OwnerSessionLimit { limit }) => {
+            class(Code::ResourceExhausted, "OWNER_SESSION_LIMIT").with("limit", limit)
         }
         Error::Session(S::QueueFull { waiting }) => {
             class(Code::ResourceExhausted, "QUEUE_FULL").with("waiting", waiting)
@@ -104,6 +116,7 @@ fn classify(error: &Error) -> Class {
             .with("reply_bytes", bytes.0)
             .with("limit_bytes", limit.0),
         Error::DeadlineExceeded(_) => class(Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+        Error::NoCaller => class(Code::Internal, "CALLER_UNKNOWN"),
         Error::NoReport(id) => class(Code::Internal, "RUNNER_FAILED").with("execution_id", id),
     }
 }

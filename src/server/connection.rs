@@ -10,7 +10,6 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, Version, header};
 use axum::middleware::{Next, from_fn, map_response};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
@@ -21,8 +20,10 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
+use tower::ServiceExt as _;
 
 use crate::grpc;
+use crate::tenant::Caller;
 
 /// A caller whose machine vanished is noticed after both: only then is its execution killed.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
@@ -130,16 +131,30 @@ pub(super) async fn serve(
     connection.await
 }
 
-/// gRPC services where they belong, plain answers everywhere else.
-pub(super) fn router(routes: Routes) -> Router {
+/// gRPC services where they belong, the HTTP gateway everywhere else.
+pub(super) fn router(routes: Routes, http: Router) -> Router {
     routes
         .into_axum_router()
         .route_layer(map_response(async |response: Response| {
             grpc::complete(response)
         }))
         .route_layer(from_fn(only_grpc))
-        .route("/health", get(async || Json(json!({ "status": "ok" }))))
-        .fallback(no_such_path)
+        .fallback(async move |request: Request| {
+            if is_grpc(request.headers()) {
+                return grpc::unknown_method(request.uri().path()).into_http();
+            }
+            match http.oneshot(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            }
+        })
+        .layer(from_fn(identify))
+}
+
+/// Finds out who calls.
+async fn identify(mut request: Request, next: Next) -> Response {
+    request.extensions_mut().insert(Caller::anonymous());
+    next.run(request).await
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {
@@ -163,16 +178,8 @@ async fn only_grpc(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-async fn no_such_path(request: Request) -> Response {
-    if is_grpc(request.headers()) {
-        grpc::unknown_method(request.uri().path()).into_http()
-    } else {
-        plain(StatusCode::NOT_FOUND, "no such path")
-    }
-}
-
 fn plain(status: StatusCode, message: &str) -> Response {
-    (status, Json(json!({ "error": message }))).into_response()
+    (status, Json(json!({ "success": false, "error": message }))).into_response()
 }
 
 #[cfg(test)]
@@ -210,7 +217,7 @@ mod tests {
         };
         tokio::spawn(accept(
             listener,
-            router(routes.routes()),
+            router(routes.routes(), Router::new()),
             limit,
             server.tasks.clone(),
             server.stop.clone(),
@@ -276,7 +283,6 @@ mod tests {
         }
         let response = ask(&server, Version::HTTP_11, "/v2/browser", &[]).await;
         assert_eq!(response.status(), StatusCode::NOT_FOUND);
-        assert_eq!(&response.body()[..], b"{\"error\":\"no such path\"}");
     }
 
     #[tokio::test]
@@ -302,11 +308,11 @@ mod tests {
         let server = start(8).await;
         let response = Client::builder(TokioExecutor::new())
             .build_http::<Empty<Bytes>>()
-            .get(format!("http://{}/health", server.address).parse().unwrap())
+            .get(format!("http://{}/x", server.address).parse().unwrap())
             .await
             .unwrap();
         assert_eq!(response.version(), Version::HTTP_11);
-        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.status(), StatusCode::NOT_FOUND);
     }
 
     #[tokio::test]

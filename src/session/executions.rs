@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::id::ExecutionId;
+use crate::tenant::Owner;
 
 /// Bounded memory of executions.
 #[derive(Debug)]
@@ -17,8 +18,8 @@ pub(super) struct Executions {
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// `None` once it has ended.
-    known: HashMap<ExecutionId, Option<CancellationToken>>,
+    /// Without a token once it has ended.
+    known: HashMap<ExecutionId, (Owner, Option<CancellationToken>)>,
     ended: VecDeque<ExecutionId>,
 }
 
@@ -28,6 +29,7 @@ pub(super) enum Cancel {
     Cancelled,
     AlreadyEnded,
     Unknown,
+    Foreign,
 }
 
 impl Executions {
@@ -39,11 +41,11 @@ impl Executions {
     }
 
     /// Whether it is a new id; a known one is left as it is.
-    pub(super) fn add(&self, id: ExecutionId, cancel: CancellationToken) -> bool {
+    pub(super) fn add(&self, id: ExecutionId, owner: &Owner, cancel: CancellationToken) -> bool {
         match self.lock().known.entry(id) {
             Entry::Occupied(_) => false,
             Entry::Vacant(place) => {
-                place.insert(Some(cancel));
+                place.insert((owner.clone(), Some(cancel)));
                 true
             }
         }
@@ -51,7 +53,9 @@ impl Executions {
 
     pub(super) fn end(&self, id: ExecutionId) {
         let mut inner = self.lock();
-        inner.known.insert(id, None);
+        if let Some((_, cancel)) = inner.known.get_mut(&id) {
+            *cancel = None;
+        }
         inner.ended.push_back(id);
         if inner.ended.len() > self.remembered
             && let Some(oldest) = inner.ended.pop_front()
@@ -60,13 +64,14 @@ impl Executions {
         }
     }
 
-    pub(super) fn cancel(&self, id: ExecutionId) -> Cancel {
+    pub(super) fn cancel(&self, owner: &Owner, id: ExecutionId) -> Cancel {
         match self.lock().known.get(&id) {
-            Some(Some(cancel)) => {
+            Some((of, _)) if of != owner => Cancel::Foreign,
+            Some((_, Some(cancel))) => {
                 cancel.cancel();
                 Cancel::Cancelled
             }
-            Some(None) => Cancel::AlreadyEnded,
+            Some((_, None)) => Cancel::AlreadyEnded,
             None => Cancel::Unknown,
         }
     }
@@ -87,16 +92,28 @@ mod tests {
         let executions = Executions::new(1);
         let (first, second) = (ExecutionId::generate(), ExecutionId::generate());
         let cancel = CancellationToken::new();
-        assert!(executions.add(first, cancel.clone()));
-        assert!(!executions.add(first, CancellationToken::new()));
-        assert_eq!(executions.cancel(first), Cancel::Cancelled);
+        assert!(executions.add(first, &Owner::anonymous(), cancel.clone()));
+        assert!(!executions.add(first, &Owner::anonymous(), CancellationToken::new()));
+        assert_eq!(
+            executions.cancel(&Owner::anonymous(), first),
+            Cancel::Cancelled
+        );
         assert!(cancel.is_cancelled());
         executions.end(first);
-        assert_eq!(executions.cancel(first), Cancel::AlreadyEnded);
-        assert!(!executions.add(first, CancellationToken::new()));
-        assert!(executions.add(second, CancellationToken::new()));
+        assert_eq!(
+            executions.cancel(&Owner::anonymous(), first),
+            Cancel::AlreadyEnded
+        );
+        assert!(!executions.add(first, &Owner::anonymous(), CancellationToken::new()));
+        assert!(executions.add(second, &Owner::anonymous(), CancellationToken::new()));
         executions.end(second);
-        assert_eq!(executions.cancel(first), Cancel::Unknown);
-        assert_eq!(executions.cancel(second), Cancel::AlreadyEnded);
+        assert_eq!(
+            executions.cancel(&Owner::anonymous(), first),
+            Cancel::Unknown
+        );
+        assert_eq!(
+            executions.cancel(&Owner::anonymous(), second),
+            Cancel::AlreadyEnded
+        );
     }
 }

@@ -15,6 +15,7 @@ use crate::execution::{BadRequest, ExecutionEvent, ExecutionLimits, ExecutionOpt
 use crate::id::{ExecutionId, SessionId};
 use crate::runner::{self, Job, OWN_PORTS, OnDrop};
 use crate::sandbox::{ProbeState, Sandboxes};
+use crate::tenant::{Caller, Owner};
 
 use super::driver::{self, Deps};
 use super::executions::{Cancel, Executions};
@@ -90,7 +91,7 @@ struct Sessions {
     live: usize,
     /// Oldest first.
     ended: VecDeque<SessionId>,
-    by_key: HashMap<String, SessionId>,
+    by_key: HashMap<(Owner, String), SessionId>,
 }
 
 impl Registry {
@@ -140,6 +141,7 @@ impl Registry {
     /// Bad options, the session limit, draining, or what failed at the start.
     pub async fn create(
         &self,
+        caller: &Caller,
         mut options: SessionOptions,
         idempotency_key: Option<String>,
     ) -> Result<SessionView, Error> {
@@ -156,7 +158,7 @@ impl Registry {
             .into());
         }
         let keyed = idempotency_key.is_some();
-        let shared = self.open(options, idempotency_key)?;
+        let shared = self.open(caller, options, idempotency_key)?;
         let abandoned = AbandonOnDrop(Some(Arc::clone(&shared)).filter(|_| !keyed));
         let ready = shared.wait_ready().await;
         abandoned.keep();
@@ -189,7 +191,13 @@ impl Registry {
     }
 
     /// Registers a session and starts its task, or finds the one its key stands for.
-    fn open(&self, options: SessionOptions, key: Option<String>) -> Result<Arc<Shared>, Error> {
+    fn open(
+        &self,
+        caller: &Caller,
+        options: SessionOptions,
+        key: Option<String>,
+    ) -> Result<Arc<Shared>, Error> {
+        let key = key.map(|key| (caller.owner.clone(), key));
         let (shared, inbox) = {
             let mut sessions = self.sessions();
             // Within the lock: a drain that begins later finds this session.
@@ -213,8 +221,15 @@ impl Registry {
             if sessions.live >= limit {
                 return Err(Error::SessionLimit { limit });
             }
+            let of_owner =
+                |shared: &&Arc<Shared>| shared.owner == caller.owner && !shared.state().ended();
+            let limit = caller.max_sessions;
+            if limit < usize::MAX && sessions.all.values().filter(of_owner).count() >= limit {
+                return Err(Error::OwnerSessionLimit { limit });
+            }
             let (jobs, inbox) = mpsc::channel(JOB_QUEUE);
             let shared = Arc::new(Shared::new(
+                caller.owner.clone(),
                 options,
                 Arc::clone(&self.inner.degraded),
                 CancellationToken::new(),
@@ -260,16 +275,21 @@ impl Registry {
     ///
     /// # Errors
     /// When it is not known.
-    pub fn get(&self, id: SessionId) -> Result<(SessionView, Vec<egress::LoggedRequest>), Error> {
-        let shared = self.find(id)?;
+    pub fn get(
+        &self,
+        owner: &Owner,
+        id: SessionId,
+    ) -> Result<(SessionView, Vec<egress::LoggedRequest>), Error> {
+        let shared = self.find(owner, id)?;
         Ok((shared.view(), shared.network.requests()))
     }
 
-    /// At most `limit` sessions in these states (all, if empty), newest first, after the one a
+    /// At most `limit` sessions of `owner` in these states (all, if empty), newest first, after the one a
     /// page before ended with; and where the next page starts, if there is one.
     #[must_use]
     pub fn list(
         &self,
+        owner: &Owner,
         states: &[State],
         after: Option<SessionId>,
         limit: usize,
@@ -281,6 +301,7 @@ impl Registry {
                 None => Box::new(sessions.all.values().rev()),
             };
             older
+                .filter(|shared| shared.owner == *owner)
                 .filter(|shared| states.is_empty() || states.contains(&shared.state()))
                 .take(limit.saturating_add(1))
                 .cloned()
@@ -295,8 +316,8 @@ impl Registry {
     ///
     /// # Errors
     /// When it is not known.
-    pub async fn stop(&self, id: SessionId) -> Result<SessionView, Error> {
-        let shared = self.find(id)?;
+    pub async fn stop(&self, owner: &Owner, id: SessionId) -> Result<SessionView, Error> {
+        let shared = self.find(owner, id)?;
         shared.request_end(EndReason::Stopped);
         shared.wait_ended().await;
         Ok(shared.view())
@@ -306,8 +327,12 @@ impl Registry {
     ///
     /// # Errors
     /// When it is not known.
-    pub fn watch(&self, id: SessionId) -> Result<mpsc::Receiver<SessionEvent>, Error> {
-        let shared = self.find(id)?;
+    pub fn watch(
+        &self,
+        owner: &Owner,
+        id: SessionId,
+    ) -> Result<mpsc::Receiver<SessionEvent>, Error> {
+        let shared = self.find(owner, id)?;
         let (sender, receiver) = mpsc::channel(WATCH_QUEUE);
         tokio::spawn(watch(shared, sender));
         Ok(receiver)
@@ -319,6 +344,7 @@ impl Registry {
     /// Bad options, an unknown or ended session, a full queue, draining, or what failed to start.
     pub async fn execute(
         &self,
+        caller: &Caller,
         place: Place,
         mut options: ExecutionOptions,
     ) -> Result<Execution, Error> {
@@ -328,7 +354,7 @@ impl Registry {
         }
         match place {
             Place::Session(id) => {
-                let shared = self.find(id)?;
+                let shared = self.find(&caller.owner, id)?;
                 if options.fresh {
                     let most = shared.options.execution_limits;
                     options.limits = options.limits.within(most, "options.limits.")?;
@@ -342,7 +368,9 @@ impl Registry {
                 }
                 self.start_execution(&shared, options).await
             }
-            Place::OneShot(session_options) => self.execute_once(*session_options, options).await,
+            Place::OneShot(session_options) => {
+                self.execute_once(caller, *session_options, options).await
+            }
         }
     }
 
@@ -358,7 +386,7 @@ impl Registry {
         let kill = cancel.clone().drop_guard();
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
         let (started, has_started) = oneshot::channel();
-        if !self.inner.executions.add(id, cancel.clone()) {
+        if !self.inner.executions.add(id, &shared.owner, cancel.clone()) {
             return Err(BadRequest::new("options.execution_id", "was used before").into());
         }
         shared.execution_added();
@@ -403,6 +431,7 @@ impl Registry {
     /// Runs code in a session of its own; the last event is given only when that session is gone.
     async fn execute_once(
         &self,
+        caller: &Caller,
         mut session_options: SessionOptions,
         mut options: ExecutionOptions,
     ) -> Result<Execution, Error> {
@@ -413,7 +442,7 @@ impl Registry {
         // The sandboxes of such a session are those of its one execution.
         session_options.execution_limits = options.limits;
         self.check_proxy(&session_options, "options.one_shot.network.proxy.server")?;
-        let shared = self.open(session_options, None)?;
+        let shared = self.open(caller, session_options, None)?;
         let abandoned = AbandonOnDrop(Some(Arc::clone(&shared)));
         let started = match shared.wait_ready().await {
             Ok(()) => self.start_execution(&shared, options).await,
@@ -468,11 +497,12 @@ impl Registry {
     ///
     /// # Errors
     /// When it is not known.
-    pub async fn cancel(&self, id: ExecutionId) -> Result<bool, Error> {
-        match self.inner.executions.cancel(id) {
+    pub async fn cancel(&self, owner: &Owner, id: ExecutionId) -> Result<bool, Error> {
+        match self.inner.executions.cancel(owner, id) {
             Cancel::Cancelled => Ok(true),
             Cancel::AlreadyEnded => Ok(false),
             Cancel::Unknown => Err(Error::ExecutionUnknown(id)),
+            Cancel::Foreign => Err(Error::ForeignExecution(id)),
         }
     }
 
@@ -529,9 +559,12 @@ impl Registry {
         live.cloned().collect()
     }
 
-    fn find(&self, id: SessionId) -> Result<Arc<Shared>, Error> {
+    fn find(&self, owner: &Owner, id: SessionId) -> Result<Arc<Shared>, Error> {
         let sessions = self.sessions();
         let shared = sessions.all.get(&id).ok_or(Error::SessionUnknown(id))?;
+        if shared.owner != *owner {
+            return Err(Error::ForeignSession(id));
+        }
         Ok(Arc::clone(shared))
     }
 

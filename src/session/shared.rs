@@ -11,6 +11,7 @@ use crate::cdp::{Hub, Page};
 use crate::egress;
 use crate::id::SessionId;
 use crate::runner::Job;
+use crate::tenant::Owner;
 
 use super::{EndReason, Error, SessionOptions, SessionView, State};
 
@@ -18,6 +19,7 @@ use super::{EndReason, Error, SessionOptions, SessionView, State};
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) id: SessionId,
+    pub(super) owner: Owner,
     pub(super) options: SessionOptions,
     /// Ends what runs in the session.
     pub(super) cancel: CancellationToken,
@@ -50,6 +52,7 @@ pub(super) struct Status {
 
 impl Shared {
     pub(super) fn new(
+        owner: Owner,
         options: SessionOptions,
         degraded: Arc<[String]>,
         cancel: CancellationToken,
@@ -68,6 +71,7 @@ impl Shared {
         };
         Self {
             id: SessionId::generate(),
+            owner,
             options,
             cancel,
             jobs,

@@ -1,0 +1,1 @@
+//! Pages as documents: loads one in a session of its own and says what is on it.

@@ -1,0 +1,32 @@
+//! The schema, one step after the other. A step that was released is never changed.
+
+use rusqlite::Connection;
+
+use super::Error;
+
+/// Step `n` leads to `user_version` `n + 1`.
+const STEPS: &[&str] = &[];
+
+/// Brings a file up to date.
+pub(super) fn apply(connection: &mut Connection, name: &str) -> Result<(), Error> {
+    let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let found = found as usize;
+    if found > STEPS.len() {
+        return Err(Error::TooNew {
+            path: name.to_owned(),
+            found,
+            known: STEPS.len(),
+        });
+    }
+    for (index, step) in STEPS.iter().enumerate().skip(found) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(step)?;
+        transaction.pragma_update(
+            None,
+            "user_version",
+            u32::try_from(index + 1).unwrap_or(u32::MAX),
+        )?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
