@@ -60,6 +60,7 @@ pub use upstream::{Resolve, Secret, Upstream, UpstreamConfig};
 use crate::limits::Bytes;
 
 use answer::Failure;
+pub use answer::FailureKind;
 use copy::Buffers;
 use dial::Room;
 use policy::Route;
@@ -187,7 +188,7 @@ pub struct Egress {
     places: Places,
     limits: Limits,
     /// What the browser asked for last and got no answer to from its host, and why.
-    failed: Mutex<Option<(Uri, String)>>,
+    failed: Mutex<Option<(Uri, FailureKind, String)>>,
     browser_room: Room,
     code_room: Room,
     buffers: Buffers,
@@ -273,14 +274,21 @@ impl Egress {
 
     fn failed(&self, is_meant: impl Fn(&Uri) -> bool) -> Option<String> {
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        let (_, why) = failed.as_ref().filter(|(uri, _)| is_meant(uri))?;
+        let (_, _, why) = failed.as_ref().filter(|(uri, ..)| is_meant(uri))?;
         Some(why.clone())
+    }
+
+    /// Of what kind the failure of [`Self::failed_page`] or [`Self::failed_tunnel`] was: the newest.
+    #[must_use]
+    pub fn failure_kind(&self) -> Option<FailureKind> {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.as_ref().map(|(_, kind, _)| *kind)
     }
 
     fn note_failure(&self, source: Source, uri: Uri, failure: &Failure) {
         if source == Source::Browser {
             let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-            *failed = Some((uri, failure.to_string()));
+            *failed = Some((uri, failure.kind(), failure.to_string()));
         }
     }
 

@@ -50,6 +50,11 @@ uuid_id! {
     ExecutionId
 }
 
+uuid_id! {
+    /// A scrape, for as long as it is remembered.
+    ScrapeId
+}
+
 /// One sandbox of the running spawner; never reused while the daemon lives.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,

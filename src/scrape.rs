@@ -1,1 +1,398 @@
-//! Pages as documents: loads one in a session of its own and says what is on it.
+//! Pages as documents: loads one in a session of its own and says what is on it; the session's
+//! browser is kept for a while, so that whoever wants to go on finds the page as it was left.
+//!
+//! ```text
+//! scrape ── lend ── attach ── goto ── actions ── take ── keep
+//! session ─┬─ adopt what was kept
+//!          └─ or lend, goto, actions again ── hand over
+//! ```
+
+mod actions;
+mod capture;
+mod convert;
+mod document;
+mod error;
+mod format;
+mod keys;
+mod load;
+mod options;
+mod perform;
+mod tab;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+
+use crate::id::{ScrapeId, SessionId};
+use crate::limits::Bytes;
+use crate::session::{self, Lent, Registry, SessionOptions, SessionView};
+use crate::store::{ScrapeRecord, Store};
+use crate::tenant::{Caller, Owner};
+
+pub use actions::{Action, ActionResults, Direction, Paper, ScrapedPage, ScriptResult};
+pub use document::Document;
+pub use error::Error;
+pub use format::{Format, Screenshot, Viewport};
+pub use options::{Location, ScrapeOptions};
+
+/// Beside the time of a scrape, so that its session does not end within it.
+const SPARE: Duration = Duration::from_secs(60);
+/// Longest `waitFor` of a replay, whose caller waits with a deadline.
+const REPLAY_WAIT: u64 = 30_000;
+/// Largest document that is kept to be read again.
+const MAX_KEPT: usize = 32 << 20;
+
+/// Config section `[scrape]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// How long a scrape may take that does not say it.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    /// How long one may ask for; more is cut to this.
+    #[serde(with = "humantime_serde")]
+    pub max_timeout: Duration,
+    /// Largest HTML of a page.
+    pub max_html: Bytes,
+    /// How long a scrape's browser is kept for the first interaction; 0: not at all.
+    #[serde(with = "humantime_serde")]
+    pub keep: Duration,
+    /// Browsers kept at a time; the oldest ends first.
+    pub keep_at_most: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(30),
+            max_timeout: Duration::from_secs(300),
+            max_html: Bytes::mib(10),
+            keep: Duration::from_secs(60),
+            keep_at_most: 8,
+        }
+    }
+}
+
+impl Config {
+    /// Checks every key.
+    ///
+    /// # Errors
+    /// The first that cannot be used, and why.
+    pub fn check(&self) -> Result<(), (&'static str, String)> {
+        const LONGEST: Duration = Duration::from_secs(3000);
+        if self.timeout < Duration::from_secs(1) || self.timeout > self.max_timeout {
+            return Err(("scrape.timeout", "must be 1s to scrape.max_timeout".into()));
+        }
+        if self.max_timeout > LONGEST {
+            return Err(("scrape.max_timeout", "is more than 50 minutes".into()));
+        }
+        if self.keep > Duration::from_secs(3600) {
+            return Err(("scrape.keep", "is more than an hour".into()));
+        }
+        if !(1..=Bytes::mib(100).0).contains(&self.max_html.0) {
+            return Err(("scrape.max_html", "must be 1 byte to 100 MiB".into()));
+        }
+        Ok(())
+    }
+}
+
+/// All scrapes; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Scrapes(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    registry: Registry,
+    store: Store,
+    config: Config,
+    /// What may still be there to adopt.
+    kept: Mutex<HashMap<ScrapeId, SessionId>>,
+    /// Held by the one that makes a scrape's session.
+    turns: Mutex<HashMap<ScrapeId, Weak<tokio::sync::Mutex<()>>>>,
+    conversions: Arc<Semaphore>,
+}
+
+/// How long the session of a scrape lives from its first interaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// In all, 30 s to 3600 s.
+    pub ttl: Duration,
+    /// Without an execution, 10 s to 3600 s.
+    pub idle_ttl: Duration,
+}
+
+impl Default for Life {
+    fn default() -> Self {
+        let options = SessionOptions::default();
+        Self {
+            ttl: options.ttl,
+            idle_ttl: options.idle_ttl,
+        }
+    }
+}
+
+impl Scrapes {
+    /// Scrapes over these sessions, kept in this store.
+    #[must_use]
+    pub fn new(registry: Registry, store: Store, config: Config) -> Self {
+        let conversions = std::thread::available_parallelism().map_or(2, usize::from);
+        Self(Arc::new(Inner {
+            registry,
+            store,
+            config,
+            kept: Mutex::default(),
+            turns: Mutex::default(),
+            conversions: Arc::new(Semaphore::new(conversions)),
+        }))
+    }
+
+    /// Loads a page and takes from it what is asked for. A dropped call gives it up.
+    ///
+    /// # Errors
+    /// Why there is no document.
+    pub async fn scrape(
+        &self,
+        caller: &Caller,
+        options: ScrapeOptions,
+    ) -> Result<Document, Error> {
+        let id = ScrapeId::generate();
+        let (document, lent) = self.load(id, caller, &options).await?;
+        let text = |error| tracing::error!(%error, "a scrape cannot be written as JSON");
+        let json = serde_json::to_string(&document).map_err(text).ok();
+        let record = ScrapeRecord {
+            id,
+            tenant: caller.owner.tenant.to_string(),
+            user: caller.owner.user.to_string(),
+            options: serde_json::to_string(&options).map_err(text).ok(),
+            session: None,
+        };
+        let kept = json.filter(|json| json.len() <= MAX_KEPT);
+        self.0.store.add_scrape(record, kept).await?;
+        let session = lent.id();
+        lent.keep(self.0.config.keep, self.0.config.keep_at_most);
+        let mut kept = lock(&self.0.kept);
+        kept.retain(|_, session| self.0.registry.is_kept(*session));
+        kept.insert(id, session);
+        Ok(document)
+    }
+
+    async fn load(
+        &self,
+        id: ScrapeId,
+        caller: &Caller,
+        options: &ScrapeOptions,
+    ) -> Result<(Document, Lent), Error> {
+        let config = &self.0.config;
+        let (lent, deadline, limit) = self.lend(caller, options).await?;
+        let work = async {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let mut tab = load::attach(&lent, options, left).await?;
+            let loaded = load::goto(&lent, &mut tab, options).await?;
+            let how = perform::How {
+                mobile: options.mobile,
+                max_html: config.max_html,
+                is_replay: false,
+            };
+            let done = perform::all(&mut tab, &options.actions, how).await?;
+            let taken = document::take(
+                id,
+                &tab,
+                options,
+                loaded,
+                config.max_html,
+                &self.0.conversions,
+            );
+            let mut document = taken.await?;
+            document.actions = (!options.actions.is_empty()).then_some(done);
+            tab.leave(load::must_hold(options));
+            Ok(document)
+        };
+        let document = tokio::select! {
+            done = work => done,
+            error = lent.ends() => Err(error.into()),
+        };
+        let document = document.map_err(|error| match error {
+            Error::Timeout { .. } => Error::Timeout { limit },
+            other => other,
+        })?;
+        Ok((document, lent))
+    }
+
+    /// A session of its own for a scrape, and when all of it must be done.
+    async fn lend(
+        &self,
+        caller: &Caller,
+        options: &ScrapeOptions,
+    ) -> Result<(Lent, Instant, Duration), Error> {
+        let config = &self.0.config;
+        let limit = options.time_limit(config.timeout, config.max_timeout);
+        let deadline = Instant::now() + limit;
+        let life = limit + SPARE;
+        let session = SessionOptions {
+            ttl: life,
+            idle_ttl: life,
+            ..SessionOptions::default()
+        };
+        let lending = self.0.registry.lend(caller, session);
+        let lent = timeout_at(deadline, lending).await;
+        let lent = lent.map_err(|_| Error::Timeout { limit })??;
+        Ok((lent, deadline, limit))
+    }
+
+    /// A scrape's document as JSON.
+    ///
+    /// # Errors
+    /// When it is unknown, another owner's, or was too large to be kept.
+    pub async fn document(&self, owner: &Owner, id: ScrapeId) -> Result<String, Error> {
+        self.record(owner, id).await?;
+        let document = self.0.store.scrape_document(id).await?;
+        document.ok_or(Error::NotKept(id))
+    }
+
+    /// The session that goes on from a scrape: the browser it was done in, when that is still kept,
+    /// else a new one in which it was done again. One comes out, however many ask at once; it goes on
+    /// being made when the caller goes away.
+    ///
+    /// # Errors
+    /// When the scrape is unknown or another owner's, when it cannot be done again, or when its
+    /// session has ended: it is not made anew.
+    pub async fn session(
+        &self,
+        caller: &Caller,
+        id: ScrapeId,
+        life: Life,
+    ) -> Result<SessionId, Error> {
+        let record = self.record(&caller.owner, id).await?;
+        if let Some(session) = record.session {
+            return self.live(&caller.owner, id, session);
+        }
+        let (this, caller, turn) = (self.clone(), caller.clone(), self.turn(id));
+        let first = tokio::spawn(async move {
+            let _turn = turn.lock().await;
+            this.first(&caller, id, life).await
+        });
+        first.await.map_err(|_| Error::Crashed)?
+    }
+
+    /// Makes the session, unless another has meanwhile.
+    async fn first(
+        &self,
+        caller: &Caller,
+        id: ScrapeId,
+        life: Life,
+    ) -> Result<SessionId, Error> {
+        let record = self.record(&caller.owner, id).await?;
+        if let Some(session) = record.session {
+            return self.live(&caller.owner, id, session);
+        }
+        let session = match self.adopt(caller, id, life)? {
+            Some(session) => session.id,
+            None => self.replay(caller, &record, life).await?.id,
+        };
+        lock(&self.0.kept).remove(&id);
+        if let Err(error) = self.0.store.set_scrape_session(id, session).await {
+            // Nobody would find it again.
+            self.0.registry.stop(&caller.owner, session).await?;
+            return Err(error.into());
+        }
+        Ok(session)
+    }
+
+    fn adopt(
+        &self,
+        caller: &Caller,
+        id: ScrapeId,
+        life: Life,
+    ) -> Result<Option<SessionView>, Error> {
+        let kept = lock(&self.0.kept).get(&id).copied();
+        let Some(kept) = kept else { return Ok(None) };
+        let Life { ttl, idle_ttl } = life;
+        Ok(self.0.registry.adopt(caller, kept, ttl, idle_ttl)?)
+    }
+
+    async fn replay(
+        &self,
+        caller: &Caller,
+        record: &ScrapeRecord,
+        life: Life,
+    ) -> Result<SessionView, Error> {
+        let options = record.options.as_deref();
+        let options = options.and_then(|options| serde_json::from_str(options).ok());
+        let mut options: ScrapeOptions = options.ok_or(Error::NoReplay)?;
+        options.wait_for = options.wait_for.min(REPLAY_WAIT);
+        let (lent, deadline, _) = self.lend(caller, &options).await?;
+        let work = async {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let mut tab = load::attach(&lent, &options, left).await?;
+            load::goto(&lent, &mut tab, &options).await?;
+            let how = perform::How {
+                mobile: options.mobile,
+                max_html: self.0.config.max_html,
+                is_replay: true,
+            };
+            perform::all(&mut tab, &options.actions, how).await?;
+            tab.leave(load::must_hold(&options));
+            Ok(())
+        };
+        let done: Result<(), Error> = tokio::select! {
+            done = work => done,
+            error = lent.ends() => return Err(error.into()),
+        };
+        done.map_err(|error| Error::Replay(Box::new(error)))?;
+        Ok(lent.hand_over(life.ttl, life.idle_ttl)?)
+    }
+
+    /// Ends the session made of a scrape: how it was, when this ended it, and nothing when it had
+    /// ended before.
+    ///
+    /// # Errors
+    /// When the scrape is unknown or another owner's, or no session was made of it.
+    pub async fn stop(&self, owner: &Owner, id: ScrapeId) -> Result<Option<SessionView>, Error> {
+        let record = self.record(owner, id).await.map_err(|error| match error {
+            Error::Unknown(id) => Error::NeverInteracted(id),
+            other => other,
+        })?;
+        let session = record.session.ok_or(Error::NeverInteracted(id))?;
+        match self.live(owner, id, session) {
+            Ok(session) => Ok(Some(self.0.registry.stop(owner, session).await?)),
+            Err(Error::Destroyed(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn record(&self, owner: &Owner, id: ScrapeId) -> Result<ScrapeRecord, Error> {
+        let record = self.0.store.scrape(id).await?.ok_or(Error::Unknown(id))?;
+        if record.tenant != *owner.tenant || record.user != *owner.user {
+            return Err(Error::Foreign(id));
+        }
+        Ok(record)
+    }
+
+    /// A scrape's session, while it lives.
+    fn live(&self, owner: &Owner, id: ScrapeId, session: SessionId) -> Result<SessionId, Error> {
+        match self.0.registry.get(owner, session) {
+            Ok((view, _)) if view.state == session::State::Ready => Ok(session),
+            Ok(_) | Err(session::Error::SessionUnknown(_)) => Err(Error::Destroyed(id)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn turn(&self, id: ScrapeId) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = lock(&self.0.turns);
+        turns.retain(|_, turn| turn.strong_count() > 0);
+        if let Some(turn) = turns.get(&id).and_then(Weak::upgrade) {
+            return turn;
+        }
+        let turn = Arc::default();
+        turns.insert(id, Arc::downgrade(&turn));
+        turn
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -10,12 +10,14 @@
 
 mod driver;
 mod executions;
+mod lent;
 mod loopback;
 mod options;
 mod registry;
 mod shared;
 mod watch;
 
+pub use lent::Lent;
 pub use options::SessionOptions;
 pub use registry::{Execution, Place, Registry};
 

@@ -4,6 +4,7 @@
 //! a runtime, in a bounded queue.
 
 mod migrations;
+mod scrapes;
 
 use std::path::Path;
 use std::thread;
@@ -11,6 +12,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
+
+pub use scrapes::ScrapeRecord;
 
 /// Calls waiting for the thread; when full, callers wait.
 const QUEUE: usize = 256;
@@ -97,7 +100,6 @@ impl Store {
 
     /// Runs `work` in a transaction, which is undone when it fails. Goes on when the caller does
     /// not wait for it.
-    #[expect(dead_code, reason = "the tables come with what uses them")]
     async fn call<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,

@@ -63,7 +63,26 @@ pub(super) enum Failure {
     UnaskedUpgrade { host: String },
 }
 
+/// What kind of thing kept a request from its host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// A rule.
+    Refused,
+    /// Its name has no addresses.
+    Unresolved,
+    /// Anything else.
+    Other,
+}
+
 impl Failure {
+    pub(super) fn kind(&self) -> FailureKind {
+        match self {
+            Self::Refused { .. } => FailureKind::Refused,
+            Self::Unresolved { .. } => FailureKind::Unresolved,
+            _ => FailureKind::Other,
+        }
+    }
+
     /// Its text, with the addresses that were tried: the session's owner may see them, its pages
     /// need not.
     pub(super) fn for_log(&self) -> String {

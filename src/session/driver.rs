@@ -121,6 +121,8 @@ async fn start(
         log: Arc::clone(&shared.network),
         places: deps.configs.places.clone(),
     }));
+    // Started once.
+    let _ = shared.way_out.set(Arc::downgrade(&way_out));
     for (listener, source) in browser_proxy.chain(code_proxy) {
         let listener = to_tokio(listener)?;
         let (way_out, cancel) = (Arc::clone(&way_out), parts.proxies.clone());
@@ -224,8 +226,6 @@ async fn serve(
     deps: &Deps,
     jobs: &mut mpsc::Receiver<Job>,
 ) -> (EndReason, String) {
-    let ttl = tokio::time::sleep(shared.left_to_live());
-    tokio::pin!(ttl);
     let browser = parts.browser.take();
     let why = {
         let browser_death = async {
@@ -236,19 +236,15 @@ async fn serve(
         };
         tokio::pin!(browser_death);
         loop {
-            let idle_left = shared.options.idle_ttl.saturating_sub(shared.idle_for());
             tokio::select! {
                 request = shared.end_requested() => break request,
-                () = &mut ttl => break (EndReason::TtlExpired, EndReason::TtlExpired.describe().to_owned()),
                 exit = &mut browser_death => {
                     let detail = crash_detail(&exit);
                     break (EndReason::BrowserCrashed, detail);
                 }
-                () = tokio::time::sleep(idle_left) => {
-                    if shared.idle_for() >= shared.options.idle_ttl {
-                        break (EndReason::IdleExpired, EndReason::IdleExpired.describe().to_owned());
-                    }
-                }
+                over = shared.life_over() => if let Some(reason) = over {
+                    break (reason, reason.describe().to_owned());
+                },
                 Some(job) = jobs.recv() => hand_out(parts, shared, deps, job),
                 Some(_) = parts.fresh.join_next() => {}
             }

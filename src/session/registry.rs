@@ -19,6 +19,7 @@ use crate::tenant::{Caller, Owner};
 
 use super::driver::{self, Deps};
 use super::executions::{Cancel, Executions};
+use super::lent::Use;
 use super::shared::Shared;
 use super::watch::watch;
 use super::{Configs, EndReason, Error, SessionEvent, SessionOptions, SessionView, State};
@@ -85,12 +86,15 @@ struct Inner {
 }
 
 #[derive(Debug, Default)]
-struct Sessions {
+pub(super) struct Sessions {
     /// Live and remembered; ids sort by time.
-    all: BTreeMap<SessionId, Arc<Shared>>,
-    live: usize,
+    pub(super) all: BTreeMap<SessionId, Arc<Shared>>,
+    /// Those that count; kept ones do not.
+    pub(super) live: usize,
     /// Oldest first.
     ended: VecDeque<SessionId>,
+    /// Those that are nobody's session, as yet.
+    pub(super) lent: BTreeMap<SessionId, Use>,
     by_key: HashMap<(Owner, String), SessionId>,
 }
 
@@ -158,7 +162,7 @@ impl Registry {
             .into());
         }
         let keyed = idempotency_key.is_some();
-        let shared = self.open(caller, options, idempotency_key)?;
+        let shared = self.open(caller, options, idempotency_key, false)?;
         let abandoned = AbandonOnDrop(Some(Arc::clone(&shared)).filter(|_| !keyed));
         let ready = shared.wait_ready().await;
         abandoned.keep();
@@ -180,7 +184,7 @@ impl Registry {
     }
 
     /// Holds what a session asks for against what this daemon allows.
-    fn resolve_limits(&self, options: &mut SessionOptions, prefix: &str) -> Result<(), Error> {
+    pub(super) fn resolve_limits(&self, options: &mut SessionOptions, prefix: &str) -> Result<(), Error> {
         let configs = &self.inner.deps.configs;
         let path = format!("{prefix}limits.");
         options.limits = options.limits.within(configs.session.limits(), &path)?;
@@ -191,14 +195,15 @@ impl Registry {
     }
 
     /// Registers a session and starts its task, or finds the one its key stands for.
-    fn open(
+    pub(super) fn open(
         &self,
         caller: &Caller,
         options: SessionOptions,
         key: Option<String>,
+        is_lent: bool,
     ) -> Result<Arc<Shared>, Error> {
         let key = key.map(|key| (caller.owner.clone(), key));
-        let (shared, inbox) = {
+        let (shared, inbox, leaving) = {
             let mut sessions = self.sessions();
             // Within the lock: a drain that begins later finds this session.
             if self.inner.draining.load(Ordering::Acquire) {
@@ -217,16 +222,12 @@ impl Registry {
                 }
                 return Ok(Arc::clone(shared));
             }
-            let limit = self.inner.deps.configs.session.max_sessions;
+            let limit = self.max_sessions();
             if sessions.live >= limit {
                 return Err(Error::SessionLimit { limit });
             }
-            let of_owner =
-                |shared: &&Arc<Shared>| shared.owner == caller.owner && !shared.state().ended();
-            let limit = caller.max_sessions;
-            if limit < usize::MAX && sessions.all.values().filter(of_owner).count() >= limit {
-                return Err(Error::OwnerSessionLimit { limit });
-            }
+            sessions.check_owner(caller)?;
+            let leaving = sessions.make_room(limit);
             let (jobs, inbox) = mpsc::channel(JOB_QUEUE);
             let shared = Arc::new(Shared::new(
                 caller.owner.clone(),
@@ -238,10 +239,13 @@ impl Registry {
             ));
             sessions.live += 1;
             sessions.all.insert(shared.id, Arc::clone(&shared));
+            if is_lent {
+                sessions.lent.insert(shared.id, Use::Borrowed);
+            }
             if let Some(key) = key {
                 sessions.by_key.insert(key, shared.id);
             }
-            (shared, inbox)
+            (shared, inbox, leaving)
         };
         let span = info_span!(parent: None, "session", session_id = %shared.id);
         let registry = self.clone();
@@ -249,6 +253,9 @@ impl Registry {
         self.inner.tasks.spawn(
             async move {
                 let deps = Arc::clone(&registry.inner.deps);
+                if let Some(leaving) = leaving {
+                    leaving.wait_ended().await;
+                }
                 driver::run(Arc::clone(&task_shared), deps, inbox).await;
                 registry.remember(task_shared.id);
             }
@@ -261,7 +268,14 @@ impl Registry {
     /// forgotten.
     fn remember(&self, id: SessionId) {
         let mut sessions = self.sessions();
-        sessions.live -= 1;
+        let lent = sessions.lent.remove(&id);
+        if lent.is_none_or(|lent| lent == Use::Borrowed) {
+            sessions.live -= 1;
+        }
+        if lent.is_some() {
+            sessions.all.remove(&id);
+            return;
+        }
         sessions.ended.push_back(id);
         if sessions.ended.len() > self.inner.deps.configs.session.remembered
             && let Some(oldest) = sessions.ended.pop_front()
@@ -302,6 +316,7 @@ impl Registry {
             };
             older
                 .filter(|shared| shared.owner == *owner)
+                .filter(|shared| !sessions.lent.contains_key(&shared.id))
                 .filter(|shared| states.is_empty() || states.contains(&shared.state()))
                 .take(limit.saturating_add(1))
                 .cloned()
@@ -442,7 +457,7 @@ impl Registry {
         // The sandboxes of such a session are those of its one execution.
         session_options.execution_limits = options.limits;
         self.check_proxy(&session_options, "options.one_shot.network.proxy.server")?;
-        let shared = self.open(caller, session_options, None)?;
+        let shared = self.open(caller, session_options, None, false)?;
         let abandoned = AbandonOnDrop(Some(Arc::clone(&shared)));
         let started = match shared.wait_ready().await {
             Ok(()) => self.start_execution(&shared, options).await,
@@ -562,13 +577,16 @@ impl Registry {
     fn find(&self, owner: &Owner, id: SessionId) -> Result<Arc<Shared>, Error> {
         let sessions = self.sessions();
         let shared = sessions.all.get(&id).ok_or(Error::SessionUnknown(id))?;
+        if sessions.lent.contains_key(&id) {
+            return Err(Error::SessionUnknown(id));
+        }
         if shared.owner != *owner {
             return Err(Error::ForeignSession(id));
         }
         Ok(Arc::clone(shared))
     }
 
-    fn sessions(&self) -> std::sync::MutexGuard<'_, Sessions> {
+    pub(super) fn sessions(&self) -> std::sync::MutexGuard<'_, Sessions> {
         self.inner
             .sessions
             .lock()

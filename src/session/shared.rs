@@ -1,14 +1,14 @@
 //! What a session's task shares with everyone who holds the session.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::cdp::{Hub, Page};
-use crate::egress;
+use crate::egress::{self, Egress};
 use crate::id::SessionId;
 use crate::runner::Job;
 use crate::tenant::Owner;
@@ -27,7 +27,9 @@ pub(super) struct Shared {
     pub(super) jobs: mpsc::Sender<Job>,
     /// What it did on the network; kept when it has ended.
     pub(super) network: Arc<egress::Log>,
-    create_time: SystemTime,
+    life: Mutex<Life>,
+    /// Its life is another now.
+    life_changed: Notify,
     degraded: Arc<[String]>,
     status: watch::Sender<Status>,
     end_request: watch::Sender<Option<(EndReason, String)>>,
@@ -35,6 +37,16 @@ pub(super) struct Shared {
     total: AtomicU64,
     last_activity: Mutex<Instant>,
     hub: Mutex<Option<Hub>>,
+    /// Its way out, while there is one.
+    pub(super) way_out: OnceLock<Weak<Egress>>,
+}
+
+/// How long it lives.
+#[derive(Clone, Copy, Debug)]
+struct Life {
+    since: SystemTime,
+    ttl: Duration,
+    idle_ttl: Duration,
 }
 
 /// What changes with the state.
@@ -69,6 +81,11 @@ impl Shared {
             failure: None,
             last_page: Page::default(),
         };
+        let life = Life {
+            since: SystemTime::now(),
+            ttl: options.ttl,
+            idle_ttl: options.idle_ttl,
+        };
         Self {
             id: SessionId::generate(),
             owner,
@@ -76,7 +93,8 @@ impl Shared {
             cancel,
             jobs,
             network,
-            create_time: SystemTime::now(),
+            life: Mutex::new(life),
+            life_changed: Notify::new(),
             degraded,
             status: watch::Sender::new(status),
             end_request: watch::Sender::new(None),
@@ -84,23 +102,25 @@ impl Shared {
             total: AtomicU64::new(0),
             last_activity: Mutex::new(Instant::now()),
             hub: Mutex::new(None),
+            way_out: OnceLock::new(),
         }
     }
 
     pub(super) fn view(&self) -> SessionView {
         let page = self.hub().map(|hub| hub.active_page());
         let status = self.status.borrow();
+        let life = *self.life();
         let page = page.unwrap_or_else(|| status.last_page.clone());
         SessionView {
             id: self.id,
             state: status.state,
             end_reason: status.end_reason,
             end_detail: status.end_detail.clone(),
-            create_time: self.create_time,
-            expire_time: self.expire_time(),
+            create_time: life.since,
+            expire_time: life.since + life.ttl,
             end_time: status.end_time,
-            ttl: self.options.ttl,
-            idle_ttl: self.options.idle_ttl,
+            ttl: life.ttl,
+            idle_ttl: life.idle_ttl,
             running_executions: self.running.load(Ordering::Relaxed),
             total_executions: self.total.load(Ordering::Relaxed),
             url: page.url,
@@ -114,15 +134,50 @@ impl Shared {
         }
     }
 
-    fn expire_time(&self) -> SystemTime {
-        self.create_time + self.options.ttl
+    fn life(&self) -> MutexGuard<'_, Life> {
+        self.life.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Of its total life.
-    pub(super) fn left_to_live(&self) -> Duration {
-        self.expire_time()
-            .duration_since(SystemTime::now())
-            .unwrap_or_default()
+    /// Begins another life now; `false` when it is already ending.
+    pub(super) fn renew(&self, ttl: Duration, idle_ttl: Duration) -> bool {
+        let mut life = self.life();
+        if self.end_request.borrow().is_some() {
+            return false;
+        }
+        self.touch();
+        *life = Life {
+            since: SystemTime::now(),
+            ttl,
+            idle_ttl,
+        };
+        drop(life);
+        self.life_changed.notify_one();
+        true
+    }
+
+    /// Waits until its life is over, or begins anew; why it ends, if it does. From the moment it is
+    /// told nobody renews it. Cancel safe.
+    pub(super) async fn life_over(&self) -> Option<EndReason> {
+        let (left, idle_left) = {
+            let life = self.life();
+            let end = life.since + life.ttl;
+            let left = end.duration_since(SystemTime::now()).unwrap_or_default();
+            (left, life.idle_ttl.saturating_sub(self.idle_for()))
+        };
+        tokio::select! {
+            () = tokio::time::sleep(left.min(idle_left)) => {}
+            () = self.life_changed.notified() => return None,
+        }
+        let life = self.life();
+        let reason = if life.since + life.ttl <= SystemTime::now() {
+            EndReason::TtlExpired
+        } else if self.idle_for() >= life.idle_ttl {
+            EndReason::IdleExpired
+        } else {
+            return None;
+        };
+        self.request_end(reason);
+        Some(reason)
     }
 
     pub(super) fn subscribe(&self) -> watch::Receiver<Status> {
@@ -271,7 +326,7 @@ impl Shared {
     }
 
     /// How long nothing has run; zero while something does.
-    pub(super) fn idle_for(&self) -> Duration {
+    fn idle_for(&self) -> Duration {
         if self.running() > 0 {
             return Duration::ZERO;
         }

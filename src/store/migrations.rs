@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use super::Error;
 
 /// Step `n` leads to `user_version` `n + 1`.
-const STEPS: &[&str] = &[];
+const STEPS: &[&str] = &[super::scrapes::TABLE];
 
 /// Brings a file up to date.
 pub(super) fn apply(connection: &mut Connection, name: &str) -> Result<(), Error> {
