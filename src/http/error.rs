@@ -62,7 +62,9 @@ impl From<session::Error> for ApiError {
         let status = match &error {
             S::BadRequest(bad) => return Self::bad_field(&bad.field, &bad.message),
             S::SessionUnknown(_) | S::ExecutionUnknown(_) => StatusCode::NOT_FOUND,
-            S::ForeignSession(_) | S::ForeignExecution(_) => StatusCode::FORBIDDEN,
+            S::ForeignSession(_) | S::ForeignExecution(_) | S::CdpRefused(_) => {
+                StatusCode::FORBIDDEN
+            }
             S::SessionEnded { .. } => StatusCode::GONE,
             S::SessionLimit { .. } | S::OwnerSessionLimit { .. } | S::QueueFull { .. } => {
                 StatusCode::TOO_MANY_REQUESTS
