@@ -26,6 +26,7 @@ mod dialogs;
 mod downloads;
 mod driver;
 mod endpoint;
+mod handshake;
 mod heavy;
 mod hub;
 mod message;
@@ -40,6 +41,7 @@ mod socket;
 mod tests;
 
 pub use client::Client;
+pub use handshake::{accept_websocket, wants_websocket};
 pub use hub::Hub;
 
 /// Bounds of a hub.

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::execution::OutputLimits;
 use crate::limits::Bytes;
-use crate::{browser, cdp, egress, runner, sandbox, session, telemetry};
+use crate::{browser, cdp, egress, runner, sandbox, scrape, session, store, telemetry};
 
 pub use load::{Flag, Loaded, Sources};
 pub use paths::{NodeFiles, PROGRAM_DIRS, find_program};
@@ -65,6 +65,10 @@ pub struct Config {
     pub egress: egress::Config,
     /// Sandboxes.
     pub sandbox: Sandbox,
+    /// Scrapes.
+    pub scrape: scrape::Config,
+    /// What outlives the daemon.
+    pub store: store::Config,
 }
 
 impl Default for Config {
@@ -83,6 +87,8 @@ impl Default for Config {
             cdp: cdp::Config::default(),
             egress: egress::Config::default(),
             sandbox: Sandbox::default(),
+            scrape: scrape::Config::default(),
+            store: store::Config::default(),
         }
     }
 }
@@ -215,6 +221,8 @@ impl Config {
             return invalid("session.max_sessions", "must be at least 1".to_owned());
         }
         egress::Policy::new(&self.egress)?.reserve(&runner::OWN_PORTS)?;
+        let scrape = self.scrape.check();
+        scrape.map_err(|(key, message)| Error::Invalid { key, message })?;
         let numbers = self.egress.check_numbers();
         numbers.map_err(|(key, message)| Error::Invalid { key, message })?;
         self.validate_uids()

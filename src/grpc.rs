@@ -5,7 +5,6 @@
 
 mod call;
 mod client;
-mod collect;
 mod daemon_service;
 mod execution_service;
 mod field;
@@ -25,7 +24,6 @@ use crate::limits::Bytes;
 use crate::session::Registry;
 
 pub use client::{Client, ClientError, ExecutionStream};
-pub use collect::text_of;
 pub use daemon_service::Host;
 pub use json::{JsonError, to_json};
 pub use status::{complete, unknown_method};

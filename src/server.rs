@@ -21,6 +21,7 @@ use crate::egress;
 use crate::grpc::{self, Health};
 use crate::http;
 use crate::sandbox::{self, Image, Sandboxes, SpawnerConfig, SpawnerProcess};
+use crate::scrape::Scrapes;
 use crate::session::{Configs, Registry};
 
 /// How long open connections may take to send what they owe, once everything has ended.
@@ -153,6 +154,7 @@ pub fn own_uids() -> std::io::Result<[u32; 4]> {
 #[derive(Clone, Debug)]
 pub struct Core {
     registry: Registry,
+    scrapes: Scrapes,
     sandboxes: Sandboxes,
     limits: grpc::Limits,
     host: grpc::Host,
@@ -187,9 +189,12 @@ impl Core {
             let (config, sandboxes) = (examined.clone(), on.clone());
             Box::pin(async move { doctor::examine(&config, Ok(&sandboxes)).await })
         });
+        let registry = Registry::new(sandboxes.clone(), configs)?;
+        let store = config.store.open().context("cannot open the store")?;
         Ok(Self {
             host,
-            registry: Registry::new(sandboxes.clone(), configs)?,
+            scrapes: Scrapes::new(registry.clone(), store, config.scrape.clone()),
+            registry,
             sandboxes,
             limits: grpc::Limits {
                 output: config.limits.output(),
@@ -215,6 +220,8 @@ impl Core {
     fn gateway(&self) -> http::Gateway {
         http::Gateway {
             registry: self.registry.clone(),
+            scrapes: self.scrapes.clone(),
+            output: self.limits.output,
         }
     }
 

@@ -8,6 +8,8 @@
 //!
 //! Knows nothing of the wire.
 
+mod capability;
+mod collect;
 mod driver;
 mod executions;
 mod lent;
@@ -17,6 +19,8 @@ mod registry;
 mod shared;
 mod watch;
 
+pub use capability::{CdpAccess, CdpToken};
+pub use collect::{Collected, Text, text_of};
 pub use lent::Lent;
 pub use options::SessionOptions;
 pub use registry::{Execution, Place, Registry};
@@ -201,6 +205,10 @@ pub struct SessionView {
     pub ttl: Duration,
     /// Longest time without an execution.
     pub idle_ttl: Duration,
+    /// When something last ran in it, or a CDP client outside sent a command.
+    pub last_activity: SystemTime,
+    /// What opens its browser to CDP clients outside, while it lives.
+    pub cdp_token: CdpToken,
     /// Executions running or queued.
     pub running_executions: u32,
     /// Executions so far.
@@ -254,6 +262,9 @@ pub enum Error {
     /// It belongs to somebody else.
     #[error("execution {0} belongs to another owner")]
     ForeignExecution(ExecutionId),
+    /// No session has this id and this token; which of the two is wrong is not told.
+    #[error("no session {0} with this token")]
+    CdpRefused(SessionId),
     /// It was cancelled while it waited.
     #[error("execution {0} was cancelled before it started")]
     ExecutionCancelled(ExecutionId),

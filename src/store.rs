@@ -6,7 +6,7 @@
 mod migrations;
 mod scrapes;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -19,6 +19,27 @@ pub use scrapes::ScrapeRecord;
 const QUEUE: usize = 256;
 /// How long another program (a `pagebox key` command) may hold the file.
 const BUSY: Duration = Duration::from_secs(5);
+
+/// Config section `[store]`.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The file, in a directory the daemon may write to; without it nothing outlives the daemon.
+    pub path: Option<PathBuf>,
+}
+
+impl Config {
+    /// Opens what is configured.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open(&self) -> Result<Store, Error> {
+        match &self.path {
+            Some(path) => Store::open(path),
+            None => Store::in_memory(),
+        }
+    }
+}
 
 type Call = Box<dyn FnOnce(&mut Connection) + Send>;
 

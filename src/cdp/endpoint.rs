@@ -11,20 +11,17 @@ use tracing::{Instrument as _, field, info_span};
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{
-    CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN,
-    SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
-};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_util::sync::CancellationToken;
 
 use super::ClientKind;
 use super::driver::Root;
+use super::handshake::accept_websocket;
 use super::hub::Hub;
 
 /// Connections at a time for each client there may be; more wait to be accepted.
@@ -103,27 +100,16 @@ impl Hub {
             return plain(StatusCode::FORBIDDEN, "web pages may not use this endpoint");
         }
         let path = request.uri().path().to_owned();
-        let upgrade = header_has(request.headers(), &UPGRADE, "websocket");
         let (kind, root) = match socket_path(&path) {
-            Some(place) if upgrade => place,
-            Some(_) => return plain(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket endpoint"),
+            Some(place) => place,
             None if request.method() != Method::GET => {
                 return plain(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here");
             }
             None => return self.information(path.trim_end_matches('/'), &host),
         };
-        let headers = request.headers();
-        let version = headers
-            .get(SEC_WEBSOCKET_VERSION)
-            .is_some_and(|version| version == "13");
-        let accept = match headers.get(SEC_WEBSOCKET_KEY) {
-            Some(key) if version => derive_accept_key(key.as_bytes()),
-            _ => {
-                return plain(
-                    StatusCode::BAD_REQUEST,
-                    "not a WebSocket handshake of version 13",
-                );
-            }
+        let accepted = match accept_websocket(request.headers()) {
+            Ok(accepted) => accepted,
+            Err((status, text)) => return plain(status, text),
         };
         let upgraded = hyper::upgrade::on(&mut request);
         let hub = self.clone();
@@ -138,7 +124,7 @@ impl Hub {
             let Some(Some((stream, read))) = socket.await else {
                 return;
             };
-            let serving = hub.serve_stream(stream, read, kind, root);
+            let serving = hub.serve_stream(stream, read, kind, root, &|| {});
             if let Some(Err(error)) = until.run_until_cancelled(serving).await {
                 tracing::debug!(%error, "a CDP client was not connected");
             }
@@ -146,33 +132,28 @@ impl Hub {
         self.0.tasks.spawn(serve.instrument(span));
         let mut response = Response::new(Full::default());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        let headers = response.headers_mut();
-        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        if let Ok(accept) = HeaderValue::from_str(&accept) {
-            headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
-        }
+        *response.headers_mut() = accepted;
         response
+    }
+
+    /// What Chromium's `/json/version` says, with this URL as the place to connect to.
+    #[must_use]
+    pub fn version(&self, socket_url: &str) -> Value {
+        let version = self.0.version.lock();
+        let version = version.unwrap_or_else(PoisonError::into_inner).clone();
+        json!({
+            "Browser": version["product"],
+            "Protocol-Version": version["protocolVersion"],
+            "User-Agent": version["userAgent"],
+            "V8-Version": version["jsVersion"],
+            "WebKit-Version": version["revision"],
+            "webSocketDebuggerUrl": socket_url,
+        })
     }
 
     fn information(&self, path: &str, host: &str) -> Response<Full<Bytes>> {
         let body = match path {
-            "/json/version" => {
-                let version = self
-                    .0
-                    .version
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .clone();
-                json!({
-                    "Browser": version["product"],
-                    "Protocol-Version": version["protocolVersion"],
-                    "User-Agent": version["userAgent"],
-                    "V8-Version": version["jsVersion"],
-                    "WebKit-Version": version["revision"],
-                    "webSocketDebuggerUrl": format!("ws://{host}/devtools/browser/client"),
-                })
-            }
+            "/json/version" => self.version(&format!("ws://{host}/devtools/browser/client")),
             "/json" | "/json/list" => {
                 let pages = self
                     .pages_active_first()
@@ -243,15 +224,6 @@ fn loopback_host(headers: &HeaderMap) -> Option<String> {
         Err(_) => name.eq_ignore_ascii_case("localhost"),
     };
     loopback.then(|| host.to_owned())
-}
-
-fn header_has(headers: &HeaderMap, name: &HeaderName, value: &str) -> bool {
-    let header = headers.get(name).and_then(|header| header.to_str().ok());
-    header.is_some_and(|header| {
-        header
-            .split(',')
-            .any(|part| part.trim().eq_ignore_ascii_case(value))
-    })
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {

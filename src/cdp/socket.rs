@@ -35,18 +35,19 @@ const LARGE_LIMIT: Duration = Duration::from_secs(60);
 
 impl Hub {
     /// Serves one client on a connection whose WebSocket handshake is done (a gateway's), until
-    /// either side ends. With `target_id` the client is on that page instead of the browser.
+    /// either side ends. `commanded` is called at each of its commands.
     pub async fn serve_socket<S>(
         &self,
         stream: S,
         kind: ClientKind,
-        target_id: Option<String>,
+        commanded: &(dyn Fn() + Sync),
     ) -> Result<(), Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        let root = target_id.map_or(Root::Browser, Root::Page);
-        self.serve_stream(stream, Bytes::new(), kind, root).await
+        let none_read = Bytes::new();
+        self.serve_stream(stream, none_read, kind, Root::Browser, commanded)
+            .await
     }
 
     pub(super) async fn serve_stream<S>(
@@ -55,6 +56,7 @@ impl Hub {
         read: Bytes,
         kind: ClientKind,
         root: Root,
+        commanded: &(dyn Fn() + Sync),
     ) -> Result<(), Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
@@ -90,14 +92,18 @@ impl Hub {
         };
         tracing::Span::current().record("client_id", tracing::field::display(connected.id));
         tracing::debug!("CDP client connected");
-        talk(socket, &state, connected).await;
+        talk(socket, &state, connected, commanded).await;
         Ok(())
     }
 }
 
 /// Passes messages both ways until either side ends.
-async fn talk<S>(socket: WebSocketStream<Gate<S>>, state: &GateState, mut connected: Connected)
-where
+async fn talk<S>(
+    socket: WebSocketStream<Gate<S>>,
+    state: &GateState,
+    mut connected: Connected,
+    commanded: &(dyn Fn() + Sync),
+) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (sink, mut stream) = socket.split();
@@ -113,6 +119,7 @@ where
                 Frame::Close(_) => return,
                 Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_) => continue,
             };
+            commanded();
             let taken = match accept(&hub, id, &slots, &raw).await {
                 Ok(taken) => taken,
                 Err(answer) => errors.send(answer).await.map_err(|_| Error::Closed),

@@ -7,15 +7,13 @@ use prost::Message as _;
 use tonic::{Extensions, Request, Response, Status};
 
 use super::call::{Deadline, answer, caller};
-use super::collect::collect;
 use super::status::Error;
 use super::v1::execute_stream_response::Event;
 use super::v1::execution_service_server::ExecutionService;
-use super::view::Text;
 use super::{Limits, field, v1, view};
 use crate::execution::{self, ExecutionEvent};
 use crate::limits::Bytes;
-use crate::session::{Execution, Registry};
+use crate::session::{Execution, Registry, Text};
 
 /// The service over a registry.
 #[derive(Clone, Debug)]
@@ -50,7 +48,10 @@ impl ExecutionService for Executions {
     ) -> Result<Response<v1::ExecuteResponse>, Status> {
         let (metadata, extensions, request) = request.into_parts();
         answer("Execute", &metadata, async {
-            let reply = collect(self.start(&extensions, request.options).await?).await?;
+            let execution = self.start(&extensions, request.options).await?;
+            let id = execution.id;
+            let whole = execution.collect().await.ok_or(Error::NoReport(id))?;
+            let reply = view::report(whole.report, whole.stdout, whole.stderr);
             check_size(&reply, self.limits.message)?;
             Ok(reply)
         })

@@ -91,6 +91,9 @@ fn classify(error: &Error) -> Class {
         Error::Session(S::ForeignExecution(id)) => {
             class(Code::PermissionDenied, "FOREIGN_EXECUTION").with("execution_id", id)
         }
+        Error::Session(S::CdpRefused(id)) => {
+            class(Code::PermissionDenied, "CDP_REFUSED").with("session_id", id)
+        }
         Error::Session(S::ExecutionCancelled(id)) => {
             class(Code::Cancelled, "EXECUTION_CANCELLED").with("execution_id", id)
         }

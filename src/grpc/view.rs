@@ -6,15 +6,7 @@ use super::{network, v1};
 use crate::cdp::{HubEvent, Page};
 use crate::execution::{ExecutionReport, Outcome};
 use crate::limits::Bytes;
-use crate::session::{EndReason, SessionEvent, SessionView, State};
-
-/// Output of an execution as text.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Text {
-    pub(super) text: String,
-    /// It held bytes that are not UTF-8.
-    pub(super) lossy: bool,
-}
+use crate::session::{EndReason, SessionEvent, SessionView, State, Text};
 
 pub(super) fn session(view: SessionView) -> v1::Session {
     v1::Session {
@@ -199,6 +191,7 @@ mod tests {
     use crate::egress::NetworkUsage;
     use crate::execution::{ExecutionError, ExecutionLimits, LimitsHit, SessionLimits};
     use crate::id::{ExecutionId, SessionId};
+    use crate::session::CdpToken;
 
     fn at(seconds: u64) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
@@ -223,6 +216,8 @@ mod tests {
             end_time: Some(at(160)),
             ttl: Duration::from_secs(600),
             idle_ttl: Duration::from_secs(300),
+            last_activity: at(150),
+            cdp_token: CdpToken::generate(),
             running_executions: 1,
             total_executions: 2,
             url: "https://a/".into(),

@@ -35,6 +35,19 @@ impl ApiError {
         self
     }
 
+    /// With another text for people.
+    #[must_use]
+    pub fn message(mut self, message: &str) -> Self {
+        message.clone_into(&mut self.message);
+        self
+    }
+
+    /// What a request asks for, and Pagebox does not do yet.
+    pub fn not_there(what: &str, why: &str) -> Self {
+        let message = format!("{what} is not available: {why}");
+        Self::new(StatusCode::NOT_IMPLEMENTED, message).code("NOT_IMPLEMENTED")
+    }
+
     /// A field that is not as it must be.
     pub fn bad_field(field: &str, message: &str) -> Self {
         let mut error = Self::new(StatusCode::BAD_REQUEST, format!("{field} {message}"));
@@ -62,7 +75,9 @@ impl From<session::Error> for ApiError {
         let status = match &error {
             S::BadRequest(bad) => return Self::bad_field(&bad.field, &bad.message),
             S::SessionUnknown(_) | S::ExecutionUnknown(_) => StatusCode::NOT_FOUND,
-            S::ForeignSession(_) | S::ForeignExecution(_) => StatusCode::FORBIDDEN,
+            S::ForeignSession(_) | S::ForeignExecution(_) | S::CdpRefused(_) => {
+                StatusCode::FORBIDDEN
+            }
             S::SessionEnded { .. } => StatusCode::GONE,
             S::SessionLimit { .. } | S::OwnerSessionLimit { .. } | S::QueueFull { .. } => {
                 StatusCode::TOO_MANY_REQUESTS

@@ -11,7 +11,6 @@ use crate::tenant;
 
 /// A JSON body, whatever its content type says; none at all is `{}`.
 #[derive(Debug)]
-#[expect(dead_code, reason = "the handlers come next")]
 pub(super) struct Body<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
@@ -36,7 +35,6 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 
 /// Who called, as the server found out before it let the request in.
 #[derive(Debug)]
-#[expect(dead_code, reason = "the handlers come next")]
 pub(super) struct Caller(pub(super) tenant::Caller);
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller {

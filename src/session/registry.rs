@@ -17,6 +17,7 @@ use crate::runner::{self, Job, OWN_PORTS, OnDrop};
 use crate::sandbox::{ProbeState, Sandboxes};
 use crate::tenant::{Caller, Owner};
 
+use super::capability::CdpAccess;
 use super::driver::{self, Deps};
 use super::executions::{Cancel, Executions};
 use super::lent::Use;
@@ -336,6 +337,16 @@ impl Registry {
         shared.request_end(EndReason::Stopped);
         shared.wait_ended().await;
         Ok(shared.view())
+    }
+
+    /// Opens a session's browser to whoever shows its token; waits until the session is ready.
+    ///
+    /// # Errors
+    /// When there is no such session, or the token is not its; when it has ended.
+    pub async fn cdp(&self, id: SessionId, token: &str) -> Result<CdpAccess, Error> {
+        let known = self.sessions().all.get(&id).cloned();
+        let opened = known.filter(|shared| shared.cdp_token.is(token));
+        CdpAccess::open(opened.ok_or(Error::CdpRefused(id))?).await
     }
 
     /// A session's events: first its state now; ends after its last state.

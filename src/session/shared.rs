@@ -13,7 +13,7 @@ use crate::id::SessionId;
 use crate::runner::Job;
 use crate::tenant::Owner;
 
-use super::{EndReason, Error, SessionOptions, SessionView, State};
+use super::{CdpToken, EndReason, Error, SessionOptions, SessionView, State};
 
 /// One session, live or ended.
 #[derive(Debug)]
@@ -27,6 +27,7 @@ pub(super) struct Shared {
     pub(super) jobs: mpsc::Sender<Job>,
     /// What it did on the network; kept when it has ended.
     pub(super) network: Arc<egress::Log>,
+    pub(super) cdp_token: CdpToken,
     life: Mutex<Life>,
     /// Its life is another now.
     life_changed: Notify,
@@ -35,7 +36,8 @@ pub(super) struct Shared {
     end_request: watch::Sender<Option<(EndReason, String)>>,
     running: AtomicU32,
     total: AtomicU64,
-    last_activity: Mutex<Instant>,
+    /// By the clock that measures, and by the one that people read.
+    last_activity: Mutex<(Instant, SystemTime)>,
     hub: Mutex<Option<Hub>>,
     /// Its way out, while there is one.
     pub(super) way_out: OnceLock<Weak<Egress>>,
@@ -93,6 +95,7 @@ impl Shared {
             cancel,
             jobs,
             network,
+            cdp_token: CdpToken::generate(),
             life: Mutex::new(life),
             life_changed: Notify::new(),
             degraded,
@@ -100,7 +103,7 @@ impl Shared {
             end_request: watch::Sender::new(None),
             running: AtomicU32::new(0),
             total: AtomicU64::new(0),
-            last_activity: Mutex::new(Instant::now()),
+            last_activity: Mutex::new((Instant::now(), SystemTime::now())),
             hub: Mutex::new(None),
             way_out: OnceLock::new(),
         }
@@ -121,6 +124,8 @@ impl Shared {
             end_time: status.end_time,
             ttl: life.ttl,
             idle_ttl: life.idle_ttl,
+            last_activity: self.last_activity(),
+            cdp_token: self.cdp_token.clone(),
             running_executions: self.running.load(Ordering::Relaxed),
             total_executions: self.total.load(Ordering::Relaxed),
             url: page.url,
@@ -318,11 +323,21 @@ impl Shared {
         self.running.load(Ordering::Relaxed)
     }
 
-    fn touch(&self) {
-        *self
-            .last_activity
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    /// Something was asked of it just now.
+    pub(super) fn touch(&self) {
+        *self.activity() = (Instant::now(), SystemTime::now());
+    }
+
+    fn last_activity(&self) -> SystemTime {
+        if self.running() > 0 {
+            return SystemTime::now();
+        }
+        self.activity().1
+    }
+
+    fn activity(&self) -> MutexGuard<'_, (Instant, SystemTime)> {
+        let activity = self.last_activity.lock();
+        activity.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How long nothing has run; zero while something does.
@@ -330,9 +345,6 @@ impl Shared {
         if self.running() > 0 {
             return Duration::ZERO;
         }
-        self.last_activity
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .elapsed()
+        self.activity().0.elapsed()
     }
 }

@@ -11,6 +11,7 @@ use crate::grpc::v1::execute_stream_response::Event;
 use crate::grpc::v1::execution_options::Place;
 use crate::grpc::{self, Client, ExecutionStream, v1};
 use crate::server::Signals;
+use crate::session::text_of;
 
 /// How long a daemon may take to confirm that it killed what we no longer want.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(3);
@@ -144,8 +145,10 @@ impl Pump {
     fn with_output(&mut self, mut reply: v1::ExecuteResponse) -> v1::ExecuteResponse {
         let stdout = std::mem::take(&mut self.stdout);
         let stderr = std::mem::take(&mut self.stderr);
-        (reply.stdout, reply.stdout_lossy) = grpc::text_of(stdout, reply.stdout_truncated);
-        (reply.stderr, reply.stderr_lossy) = grpc::text_of(stderr, reply.stderr_truncated);
+        let stdout = text_of(stdout, reply.stdout_truncated);
+        let stderr = text_of(stderr, reply.stderr_truncated);
+        (reply.stdout, reply.stdout_lossy) = (stdout.text, stdout.lossy);
+        (reply.stderr, reply.stderr_lossy) = (stderr.text, stderr.lossy);
         reply
     }
 }

@@ -1,0 +1,214 @@
+//! Scrapes, and the session that goes on from one.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::Value;
+
+use super::execution::{Code, Ran, run};
+use super::extract::{Body, Caller};
+use super::{ApiError, Gateway};
+use crate::id::ScrapeId;
+use crate::scrape::{Document, Error, Life, ScrapeOptions};
+
+const TTL_SECONDS: (u64, u64) = (30, 3600);
+const ACTIVITY_TTL_SECONDS: (u64, u64) = (10, 3600);
+
+/// A page as a document.
+#[derive(Debug, Serialize)]
+pub(super) struct Scraped {
+    success: bool,
+    data: Document,
+}
+
+/// Loads a page. A caller that goes away gives it up.
+pub(super) async fn create(
+    State(gateway): State<Gateway>,
+    Caller(caller): Caller,
+    Body(request): Body<Value>,
+) -> Result<Json<Scraped>, ApiError> {
+    let options = ScrapeOptions::from_json(request)?;
+    let data = gateway.scrapes.scrape(&caller, options).await?;
+    Ok(Json(Scraped {
+        success: true,
+        data,
+    }))
+}
+
+/// A document that was made before.
+#[derive(Debug, Serialize)]
+pub(super) struct Kept {
+    success: bool,
+    data: Box<RawValue>,
+}
+
+/// Reads a scrape's document.
+pub(super) async fn get(
+    State(gateway): State<Gateway>,
+    Caller(caller): Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Kept>, ApiError> {
+    let document = gateway.scrapes.document(&caller.owner, job(&id)?).await?;
+    // Written as JSON; the store's file may have been changed by hand.
+    let data = RawValue::from_string(document).map_err(|_| Error::Conversion)?;
+    Ok(Json(Kept {
+        success: true,
+        data,
+    }))
+}
+
+/// What to do on a scraped page.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct InteractRequest {
+    #[serde(flatten)]
+    code: Code,
+    /// Of the session, in seconds, 30 to 3600; said with the first call, later ones do not change it.
+    ttl: Option<u64>,
+    /// Without an execution, in seconds, 10 to 3600; likewise.
+    activity_ttl: Option<u64>,
+    /// Not there yet.
+    existing_session_id: Option<Value>,
+}
+
+/// What became of the code on a scraped page. `success` says how the code ended.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Interacted {
+    success: bool,
+    session_id: String,
+    cdp_url: String,
+    live_view_url: &'static str,
+    interactive_live_view_url: &'static str,
+    #[serde(flatten)]
+    ran: Ran,
+}
+
+/// Runs code on a scraped page. The first call makes a session of it.
+pub(super) async fn interact(
+    State(gateway): State<Gateway>,
+    Caller(caller): Caller,
+    Path(id): Path<String>,
+    Body(request): Body<InteractRequest>,
+) -> Result<Json<Interacted>, ApiError> {
+    let id = job(&id)?;
+    let default = Life::default();
+    let life = Life {
+        ttl: seconds("ttl", request.ttl, TTL_SECONDS)?.unwrap_or(default.ttl),
+        idle_ttl: seconds("activityTtl", request.activity_ttl, ACTIVITY_TTL_SECONDS)?
+            .unwrap_or(default.idle_ttl),
+    };
+    let options = request.code.options(gateway.output)?;
+    if request.existing_session_id.is_some() {
+        return Err(Error::NotSupported("existingSessionId".into()).into());
+    }
+    let session = gateway.scrapes.session(&caller, id, life).await?;
+    let ran = run(&gateway, &caller, session, options).await?;
+    Ok(Json(Interacted {
+        success: ran.succeeded(),
+        session_id: session.to_string(),
+        cdp_url: String::new(),
+        live_view_url: "",
+        interactive_live_view_url: "",
+        ran,
+    }))
+}
+
+/// A session that was ended.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Stopped {
+    success: bool,
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_duration_ms: Option<u64>,
+    credits_billed: u64,
+}
+
+/// Ends the session of a scrape. Idempotent.
+pub(super) async fn stop(
+    State(gateway): State<Gateway>,
+    Caller(caller): Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Stopped>, ApiError> {
+    let view = gateway.scrapes.stop(&caller.owner, job(&id)?).await?;
+    let lived = view.as_ref().map(|view| {
+        let end = view.end_time.unwrap_or(view.expire_time);
+        // A clock set back in between gives zero.
+        let lived = end.duration_since(view.create_time).unwrap_or_default();
+        u64::try_from(lived.as_millis()).unwrap_or(u64::MAX)
+    });
+    Ok(Json(Stopped {
+        success: true,
+        status: "stopped",
+        session_duration_ms: lived,
+        credits_billed: lived.map_or(0, |lived| (lived * 120).div_ceil(3_600_000).max(2)),
+    }))
+}
+
+fn job(id: &str) -> Result<ScrapeId, ApiError> {
+    id.parse().map_err(|_| {
+        let message = "Invalid job ID format. Job ID must be a valid UUID.";
+        ApiError::new(StatusCode::BAD_REQUEST, message)
+    })
+}
+
+fn seconds(
+    field: &str,
+    asked: Option<u64>,
+    (least, most): (u64, u64),
+) -> Result<Option<Duration>, ApiError> {
+    match asked {
+        Some(asked) if !(least..=most).contains(&asked) => {
+            let message = format!("is {asked}, must be {least} to {most} seconds");
+            Err(ApiError::bad_field(field, &message))
+        }
+        asked => Ok(asked.map(Duration::from_secs)),
+    }
+}
+
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        let (status, code) = match error {
+            Error::BadRequest(bad) => return Self::bad_field(&bad.field, &bad.message),
+            Error::Session(error) => return error.into(),
+            // Clients look for it in a reply that is no failure of HTTP.
+            Error::Dns(_) => (StatusCode::OK, "SCRAPE_DNS_RESOLUTION_ERROR"),
+            Error::Tls(_) => (StatusCode::INTERNAL_SERVER_ERROR, "SCRAPE_SSL_ERROR"),
+            Error::Unreachable(_) => (StatusCode::INTERNAL_SERVER_ERROR, "SCRAPE_SITE_ERROR"),
+            Error::Refused(_) => (StatusCode::FORBIDDEN, "UNSUPPORTED_SITE"),
+            Error::Timeout { .. } => (StatusCode::REQUEST_TIMEOUT, "SCRAPE_TIMEOUT"),
+            Error::NoPage => {
+                let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+                (status, "SCRAPE_UNSUPPORTED_FILE_ERROR")
+            }
+            Error::Action { .. } | Error::Element(_) | Error::Script(_) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "SCRAPE_ACTION_ERROR")
+            }
+            Error::TooLarge { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "SCRAPE_PAGE_TOO_LARGE"),
+            Error::Crashed | Error::Cdp(_) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "SCRAPE_ALL_ENGINES_FAILED")
+            }
+            Error::NotSupported(_) => (StatusCode::NOT_IMPLEMENTED, "NOT_IMPLEMENTED"),
+            Error::Conversion | Error::Store(_) => {
+                tracing::error!(error = %crate::telemetry::Chain(&error), "scrape failed");
+                (StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN_ERROR")
+            }
+            Error::Unknown(_) | Error::NeverInteracted(_) => {
+                return Self::new(StatusCode::NOT_FOUND, error.to_string());
+            }
+            Error::Foreign(_) => return Self::new(StatusCode::FORBIDDEN, error.to_string()),
+            Error::NotKept(_) | Error::Destroyed(_) => {
+                return Self::new(StatusCode::GONE, error.to_string());
+            }
+            Error::NoReplay | Error::Replay(_) => {
+                return Self::new(StatusCode::CONFLICT, error.to_string());
+            }
+        };
+        Self::new(status, error.to_string()).code(code)
+    }
+}
