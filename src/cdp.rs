@@ -41,6 +41,7 @@ mod socket;
 mod tests;
 
 pub use client::Client;
+pub use endpoint::is_loopback_name;
 pub use handshake::{accept_websocket, wants_websocket};
 pub use hub::Hub;
 

@@ -140,6 +140,8 @@ enum Error {
     #[error(transparent)]
     Config(#[from] crate::config::Error),
     #[error(transparent)]
+    Tls(#[from] crate::server::TlsError),
+    #[error(transparent)]
     Telemetry(#[from] telemetry::Error),
     #[error("cannot read {path}: {source}")]
     ReadCode {

@@ -17,7 +17,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::execution::OutputLimits;
 use crate::limits::Bytes;
-use crate::{browser, cdp, egress, runner, sandbox, scrape, session, store, telemetry};
+use crate::{
+    browser, cdp, egress, http, runner, sandbox, scrape, server, session, store, telemetry,
+};
 
 pub use load::{Flag, Loaded, Sources};
 pub use paths::{NodeFiles, PROGRAM_DIRS, find_program};
@@ -53,6 +55,10 @@ pub struct Config {
     pub log: Log,
     /// Bounds of the API.
     pub limits: Limits,
+    /// How the HTTP API is reached.
+    pub http: http::Config,
+    /// TLS.
+    pub tls: server::TlsConfig,
     /// Sessions.
     pub session: session::Config,
     /// Chromium.
@@ -81,6 +87,8 @@ impl Default for Config {
             images: None,
             log: Log::default(),
             limits: Limits::default(),
+            http: http::Config::default(),
+            tls: server::TlsConfig::default(),
             session: session::Config::default(),
             browser: browser::Config::default(),
             runner: runner::Config::default(),
@@ -219,6 +227,9 @@ impl Config {
         self.validate_limits()?;
         if self.session.max_sessions == 0 {
             return invalid("session.max_sessions", "must be at least 1".to_owned());
+        }
+        for checked in [self.http.validate(), self.tls.validate()] {
+            checked.map_err(|(key, message)| Error::Invalid { key, message })?;
         }
         egress::Policy::new(&self.egress)?.reserve(&runner::OWN_PORTS)?;
         let scrape = self.scrape.check();

@@ -3,23 +3,44 @@
 //! Decides what a request says, how a reply is written, and which status an error becomes
 //! (`error`). Every body is a JSON object with `success`; clients count on it. Knows nothing of
 //! ports or connections; the server does.
+//!
+//! ```text
+//! cross_origin ── (the server finds out who calls) ── only_known_hosts ── handlers
+//! ```
 
+mod base;
+mod cdp;
+mod config;
 mod error;
 mod execution;
 mod extract;
+mod guard;
+mod health;
+mod home;
+mod openapi;
 mod scrape;
+mod sessions;
+mod team;
+mod time;
+
+use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::Response;
+use tracing::{Instrument as _, debug, info_span};
 
 use crate::execution::OutputLimits;
 use crate::limits::Bytes;
 use crate::scrape::Scrapes;
 use crate::session::Registry;
 
+pub use base::{Front, Peer};
+pub use config::Config;
 pub use error::ApiError;
 pub use execution::{Code, Ran, run};
+pub use guard::cross_origin;
 
 /// Largest request body.
 const MAX_BODY: Bytes = Bytes::mib(10);
@@ -31,26 +52,33 @@ pub struct Gateway {
     pub registry: Registry,
     /// Scrapes, on these sessions.
     pub scrapes: Scrapes,
+    /// How the daemon is reached, and by which web pages.
+    pub front: Arc<Front>,
     /// What an execution may give back.
     pub output: OutputLimits,
 }
 
 /// Every path of the gateway.
 pub fn router(gateway: Gateway) -> Router {
-    Router::new()
-        .route("/health", get(health))
-        .route("/v2/scrape", post(scrape::create))
-        .route("/v2/scrape/{id}", get(scrape::get))
-        .route(
-            "/v2/scrape/{id}/interact",
-            post(scrape::interact).delete(scrape::stop),
-        )
-        .layer(DefaultBodyLimit::max(MAX_BODY.as_usize()))
+    let front = Arc::clone(&gateway.front);
+    openapi::router()
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::no_such_method)
+        .layer(DefaultBodyLimit::max(MAX_BODY.as_usize()))
+        .layer(from_fn_with_state(front, guard::only_known_hosts))
+        .layer(from_fn(log))
         .with_state(gateway)
 }
 
-async fn health() -> axum::Json<serde_json::Value> {
-    axum::Json(serde_json::json!({ "status": "ok" }))
+/// One span and one line for each request. Of its path only the pattern: the rest may be a secret.
+async fn log(request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>();
+    let span = info_span!("http", method = %request.method(), route = route.map(MatchedPath::as_str));
+    async {
+        let response = next.run(request).await;
+        debug!(status = response.status().as_u16(), "answered");
+        response
+    }
+    .instrument(span)
+    .await
 }

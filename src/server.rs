@@ -5,13 +5,16 @@
 //! run and anything from outside is read. Knows nothing of what a request means.
 
 mod connection;
+mod tls;
 
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -23,6 +26,8 @@ use crate::http;
 use crate::sandbox::{self, Image, Sandboxes, SpawnerConfig, SpawnerProcess};
 use crate::scrape::Scrapes;
 use crate::session::{Configs, Registry};
+
+pub use tls::{TlsConfig, TlsError};
 
 /// How long open connections may take to send what they owe, once everything has ended.
 const CONNECTION_GRACE: Duration = Duration::from_secs(5);
@@ -158,6 +163,7 @@ pub struct Core {
     sandboxes: Sandboxes,
     limits: grpc::Limits,
     host: grpc::Host,
+    front: Arc<http::Front>,
 }
 
 impl Core {
@@ -193,6 +199,7 @@ impl Core {
         let store = config.store.open().context("cannot open the store")?;
         Ok(Self {
             host,
+            front: Arc::new(http::Front::new(&config.http)),
             scrapes: Scrapes::new(registry.clone(), store, config.scrape.clone()),
             registry,
             sandboxes,
@@ -211,18 +218,21 @@ impl Core {
     pub async fn serve_socket(&self, socket: UnixStream) -> anyhow::Result<()> {
         let (routes, _health) =
             grpc::routes(self.registry.clone(), self.limits, self.host.clone()).await?;
-        let router = connection::router(routes, http::router(self.gateway()));
-        connection::serve(socket, router, CancellationToken::new())
+        let router = self.router(routes);
+        let speaks = connection::Speaks::Either;
+        connection::serve(socket, speaks, http::Peer::LOCAL, router, CancellationToken::new())
             .await
             .map_err(anyhow::Error::from_boxed)
     }
 
-    fn gateway(&self) -> http::Gateway {
-        http::Gateway {
+    fn router(&self, routes: tonic::service::Routes) -> axum::Router {
+        let gateway = http::Gateway {
             registry: self.registry.clone(),
             scrapes: self.scrapes.clone(),
+            front: Arc::clone(&self.front),
             output: self.limits.output,
-        }
+        };
+        connection::router(routes, http::router(gateway), Arc::clone(&self.front))
     }
 
     /// Ends every execution and session at once, then the spawner; nothing is left when it returns.
@@ -253,8 +263,10 @@ impl Core {
 pub async fn serve(
     config: &Config,
     listener: TcpListener,
+    tls: Option<TlsAcceptor>,
     spawner: SpawnerProcess,
 ) -> anyhow::Result<()> {
+    let scheme = if tls.is_some() { "https" } else { "http" };
     // Before anything can be waited for, so that no signal finds the default action.
     let mut signals = Signals::new()?;
     listener.set_nonblocking(true)?;
@@ -268,13 +280,14 @@ pub async fn serve(
     let connections = TaskTracker::new();
     let accepting = tokio::spawn(connection::accept(
         listener,
-        connection::router(routes, http::router(core.gateway())),
+        tls,
+        core.router(routes),
         config.limits.connections,
         connections.clone(),
         stop.clone(),
     ));
     tracing::info!("listening on {address}");
-    announce(address);
+    announce(scheme, address);
 
     tokio::select! {
         signal = signals.next() => tracing::info!(?signal, "draining"),
@@ -304,10 +317,10 @@ async fn drain(core: &Core, health: &Health, grace: Duration) {
 }
 
 /// The one line on stdout: a program that started the daemon reads its address there.
-fn announce(address: std::net::SocketAddr) {
+fn announce(scheme: &str, address: std::net::SocketAddr) {
     use std::io::Write as _;
     let mut stdout = std::io::stdout().lock();
-    let said = writeln!(stdout, "pagebox listening on http://{address}");
+    let said = writeln!(stdout, "pagebox listening on {scheme}://{address}");
     if let Err(error) = said.and_then(|()| stdout.flush()) {
         tracing::debug!(%error, "nobody reads stdout");
     }

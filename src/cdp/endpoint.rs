@@ -218,12 +218,17 @@ fn loopback_host(headers: &HeaderMap) -> Option<String> {
             }
         }),
     };
+    is_loopback_name(name).then(|| host.to_owned())
+}
+
+/// Whether the host of a URL is this machine to itself, whatever DNS says.
+#[must_use]
+pub fn is_loopback_name(name: &str) -> bool {
     let bare = name.trim_start_matches('[').trim_end_matches(']');
-    let loopback = match bare.parse::<IpAddr>() {
+    match bare.parse::<IpAddr>() {
         Ok(address) => address.is_loopback(),
         Err(_) => name.eq_ignore_ascii_case("localhost"),
-    };
-    loopback.then(|| host.to_owned())
+    }
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {

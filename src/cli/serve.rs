@@ -9,8 +9,8 @@ use crate::{server, telemetry};
 
 /// Run the daemon: gRPC and HTTP on one port, until SIGINT or SIGTERM.
 ///
-/// When it is ready it writes one line to stdout: `pagebox listening on http://ADDRESS:PORT`. Logs
-/// go to stderr. The first signal lets running executions end (drain_grace); a second one does not.
+/// When it is ready it writes one line to stdout: `pagebox listening on http://ADDRESS:PORT`
+/// (https with TLS). Logs go to stderr. The first signal lets running executions end (drain_grace); a second one does not.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -40,12 +40,13 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Error> {
     let mut config = args.config.load(flags.collect())?.config;
     telemetry::init(&config.log)?;
     config.read_files()?;
+    let tls = config.tls.read()?;
     // Bound before privilege is dropped, so that ports below 1024 work too.
     let listener = TcpListener::bind(config.listen).map_err(|source| Error::Listen {
         address: config.listen,
         source,
     })?;
     let spawner = server::start_spawner(&config)?;
-    runtime()?.block_on(server::serve(&config, listener, spawner))?;
+    runtime()?.block_on(server::serve(&config, listener, tls, spawner))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -4,9 +4,80 @@
 use axum::Json;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 use serde_json::{Value, json};
+use utoipa::{IntoResponses, ToSchema};
 
 use crate::session;
+
+/// The body of every error.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Error)]
+#[allow(dead_code, reason = "says how `ApiError` is written")]
+pub(super) struct ErrorBody {
+    /// Always false.
+    success: bool,
+    /// For a person.
+    error: String,
+    /// For a program, where it has to decide.
+    code: Option<String>,
+    /// What more there is to say; of a bad request, which field.
+    details: Option<Vec<Value>>,
+}
+
+/// Failures that each path may have.
+#[derive(IntoResponses)]
+#[allow(dead_code, reason = "says which statuses there are")]
+pub(super) enum Failures {
+    /// The request is not as it must be.
+    #[response(status = 400)]
+    BadRequest(ErrorBody),
+    /// No key, or none that is known.
+    #[response(status = 401)]
+    Unauthorized(ErrorBody),
+    /// A web page asked, or a host that is not the daemon's was named, or it is somebody else's.
+    #[response(status = 403)]
+    Forbidden(ErrorBody),
+    /// The path takes other methods.
+    #[response(status = 405)]
+    MethodNotAllowed(ErrorBody),
+    /// Something here is broken; the log says what.
+    #[response(status = 500)]
+    Internal(ErrorBody),
+}
+
+/// Failures that paths of one session have too.
+#[derive(IntoResponses)]
+#[allow(dead_code, reason = "says which statuses there are")]
+pub(super) enum NoSession {
+    /// There is no such session.
+    #[response(status = 404)]
+    Unknown(ErrorBody),
+    /// The session has ended.
+    #[response(status = 410)]
+    Ended(ErrorBody),
+}
+
+/// Failures of paths that start something.
+#[derive(IntoResponses)]
+#[allow(dead_code, reason = "says which statuses there are")]
+pub(super) enum NotStarted {
+    /// The body is larger than 10 MB.
+    #[response(status = 413)]
+    TooLarge(ErrorBody),
+    /// The body has a content encoding.
+    #[response(status = 415)]
+    Encoded(ErrorBody),
+    /// Too much at once.
+    #[response(status = 429)]
+    Limit(ErrorBody),
+    /// The request asks for what is not there yet; the text names it.
+    #[response(status = 501)]
+    NotThere(ErrorBody),
+    /// The daemon is shutting down.
+    #[response(status = 503)]
+    Draining(ErrorBody),
+}
 
 /// An error as a client gets it.
 #[derive(Debug)]
@@ -48,6 +119,13 @@ impl ApiError {
         Self::new(StatusCode::NOT_IMPLEMENTED, message).code("NOT_IMPLEMENTED")
     }
 
+    /// Of a session that has ended: the contract's words, and why in the details.
+    fn ended(why: &str) -> Self {
+        let mut error = Self::new(StatusCode::GONE, "Browser session has been destroyed.");
+        error.details = vec![json!({ "message": why })];
+        error
+    }
+
     /// A field that is not as it must be.
     pub fn bad_field(field: &str, message: &str) -> Self {
         let mut error = Self::new(StatusCode::BAD_REQUEST, format!("{field} {message}"));
@@ -74,11 +152,13 @@ impl From<session::Error> for ApiError {
         use session::Error as S;
         let status = match &error {
             S::BadRequest(bad) => return Self::bad_field(&bad.field, &bad.message),
-            S::SessionUnknown(_) | S::ExecutionUnknown(_) => StatusCode::NOT_FOUND,
-            S::ForeignSession(_) | S::ForeignExecution(_) | S::CdpRefused(_) => {
-                StatusCode::FORBIDDEN
+            S::SessionUnknown(_) => {
+                return Self::new(StatusCode::NOT_FOUND, "Browser session not found.");
             }
-            S::SessionEnded { .. } => StatusCode::GONE,
+            S::ForeignSession(_) => return Self::new(StatusCode::FORBIDDEN, "Forbidden."),
+            S::SessionEnded { detail, .. } => return Self::ended(detail),
+            S::ExecutionUnknown(_) => StatusCode::NOT_FOUND,
+            S::ForeignExecution(_) | S::CdpRefused(_) => StatusCode::FORBIDDEN,
             S::SessionLimit { .. } | S::OwnerSessionLimit { .. } | S::QueueFull { .. } => {
                 StatusCode::TOO_MANY_REQUESTS
             }

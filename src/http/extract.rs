@@ -1,12 +1,15 @@
 //! What handlers take from a request.
 
+use std::collections::HashMap;
+
 use axum::body::Bytes;
-use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::StatusCode;
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
+use axum::http::{StatusCode, Uri, header};
 use serde::de::DeserializeOwned;
 
 use super::ApiError;
+use crate::id::SessionId;
 use crate::tenant;
 
 /// A JSON body, whatever its content type says; none at all is `{}`.
@@ -17,6 +20,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let encoding = request.headers().get(header::CONTENT_ENCODING);
+        if encoding.is_some_and(|encoding| encoding != "identity") {
+            let message = "bodies must be sent without a content encoding";
+            return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+        }
         let read = Bytes::from_request(request, state).await;
         let bytes = read.map_err(|error| ApiError::new(error.status(), error.body_text()))?;
         let bytes: &[u8] = match bytes.trim_ascii() {
@@ -27,9 +35,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             let message = format!("Bad request, malformed JSON: {error}");
             ApiError::new(StatusCode::BAD_REQUEST, message).code("BAD_REQUEST_INVALID_JSON")
         })?;
-        T::deserialize(value).map(Self).map_err(|error| {
-            ApiError::new(StatusCode::BAD_REQUEST, error.to_string()).code("BAD_REQUEST")
-        })
+        serde_path_to_error::deserialize(value)
+            .map(Self)
+            .map_err(|error| {
+                let field = error.path().to_string();
+                ApiError::bad_field(&field, &format!("is wrong: {}", error.inner()))
+            })
     }
 }
 
@@ -47,4 +58,43 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
             ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, message)
         })
     }
+}
+
+/// Parameters of a path.
+#[derive(Debug)]
+pub(super) struct Params<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Params<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let read = Path::<T>::from_request_parts(parts, state).await;
+        read.map(|Path(values)| Self(values))
+            .map_err(|error| ApiError::new(error.status(), error.body_text()))
+    }
+}
+
+/// The session that the parameter `id` of a path names.
+#[derive(Debug)]
+pub(super) struct Session(pub(super) SessionId);
+
+impl<S: Send + Sync> FromRequestParts<S> for Session {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Params(values) = Params::<HashMap<String, String>>::from_request_parts(parts, state).await?;
+        let id = values.get("id").and_then(|id| id.parse().ok());
+        id.map(Self).ok_or_else(|| {
+            let message = "Invalid session ID format. Session ID must be a valid UUID.";
+            ApiError::bad_field("id", "is not a UUID").message(message)
+        })
+    }
+}
+
+/// The first value of this name in the query.
+pub(super) fn query_value(uri: &Uri, name: &str) -> Option<String> {
+    let query = uri.query()?;
+    url::form_urlencoded::parse(query.as_bytes())
+        .find(|(key, _)| key == name)
+        .map(|(_, value)| value.into_owned())
 }

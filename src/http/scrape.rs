@@ -1,31 +1,61 @@
 //! Scrapes, and the session that goes on from one.
 
-use std::time::Duration;
-
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::Value;
+use utoipa::ToSchema;
 
+use super::base::Base;
+use super::cdp::cdp_url;
+use super::error::{Failures, NoSession, NotStarted};
 use super::execution::{Code, Ran, run};
-use super::extract::{Body, Caller};
+use super::extract::{Body, Caller, Params};
+use super::sessions::{ACTIVITY_TTL_SECONDS, TTL_SECONDS, seconds};
+use super::team::{credits, lived_millis};
 use super::{ApiError, Gateway};
 use crate::id::ScrapeId;
 use crate::scrape::{Document, Error, Life, ScrapeOptions};
 
-const TTL_SECONDS: (u64, u64) = (30, 3600);
-const ACTIVITY_TTL_SECONDS: (u64, u64) = (10, 3600);
+/// What a scrape is to do; `docs/scrape.md` has every key. Those that are not known are ignored.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "says what `ScrapeOptions` reads")]
+#[schema(rename_all = "camelCase")]
+pub(super) struct ScrapeRequest {
+    /// The page.
+    url: String,
+    /// `markdown`, `html`, `rawHtml`, `links`, `images`, `screenshot`, or objects with such a `type`.
+    #[schema(value_type = Option<Vec<Object>>)]
+    formats: Option<Vec<Value>>,
+    /// Without navigation and the like; true when left out.
+    only_main_content: Option<bool>,
+    /// Milliseconds to wait once the page has loaded.
+    #[schema(maximum = 60_000)]
+    wait_for: Option<u64>,
+    /// Milliseconds for all of it.
+    #[schema(minimum = 1000)]
+    timeout: Option<u64>,
+    /// Steps on the loaded page, at most 50.
+    #[schema(value_type = Option<Vec<Object>>)]
+    actions: Option<Vec<Value>>,
+}
 
 /// A page as a document.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Scraped {
     success: bool,
+    #[schema(value_type = Object)]
     data: Document,
 }
 
 /// Loads a page. A caller that goes away gives it up.
+#[utoipa::path(
+    post, path = "/v2/scrape", tag = "scrape", operation_id = "scrape",
+    request_body = ScrapeRequest,
+    responses((status = 200, body = Scraped), Failures, NotStarted)
+)]
 pub(super) async fn create(
     State(gateway): State<Gateway>,
     Caller(caller): Caller,
@@ -40,17 +70,23 @@ pub(super) async fn create(
 }
 
 /// A document that was made before.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Kept {
     success: bool,
+    #[schema(value_type = Object)]
     data: Box<RawValue>,
 }
 
 /// Reads a scrape's document.
+#[utoipa::path(
+    get, path = "/v2/scrape/{id}", tag = "scrape", operation_id = "getScrape",
+    params(("id" = uuid::Uuid, Path)),
+    responses((status = 200, body = Kept), Failures, NoSession)
+)]
 pub(super) async fn get(
     State(gateway): State<Gateway>,
     Caller(caller): Caller,
-    Path(id): Path<String>,
+    Params(id): Params<String>,
 ) -> Result<Json<Kept>, ApiError> {
     let document = gateway.scrapes.document(&caller.owner, job(&id)?).await?;
     // Written as JSON; the store's file may have been changed by hand.
@@ -62,7 +98,7 @@ pub(super) async fn get(
 }
 
 /// What to do on a scraped page.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct InteractRequest {
     #[serde(flatten)]
@@ -72,11 +108,12 @@ pub(super) struct InteractRequest {
     /// Without an execution, in seconds, 10 to 3600; likewise.
     activity_ttl: Option<u64>,
     /// Not there yet.
+    #[schema(value_type = Option<Object>)]
     existing_session_id: Option<Value>,
 }
 
 /// What became of the code on a scraped page. `success` says how the code ended.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Interacted {
     success: bool,
@@ -89,29 +126,42 @@ pub(super) struct Interacted {
 }
 
 /// Runs code on a scraped page. The first call makes a session of it.
+#[utoipa::path(
+    post, path = "/v2/scrape/{id}/interact", tag = "scrape", operation_id = "interact",
+    params(("id" = uuid::Uuid, Path)),
+    request_body = InteractRequest,
+    responses((status = 200, body = Interacted), Failures, NoSession, NotStarted)
+)]
 pub(super) async fn interact(
     State(gateway): State<Gateway>,
     Caller(caller): Caller,
-    Path(id): Path<String>,
+    Params(id): Params<String>,
+    base: Base,
     Body(request): Body<InteractRequest>,
 ) -> Result<Json<Interacted>, ApiError> {
     let id = job(&id)?;
     let default = Life::default();
     let life = Life {
-        ttl: seconds("ttl", request.ttl, TTL_SECONDS)?.unwrap_or(default.ttl),
-        idle_ttl: seconds("activityTtl", request.activity_ttl, ACTIVITY_TTL_SECONDS)?
-            .unwrap_or(default.idle_ttl),
+        ttl: seconds("ttl", request.ttl, TTL_SECONDS, default.ttl)?,
+        idle_ttl: seconds(
+            "activityTtl",
+            request.activity_ttl,
+            ACTIVITY_TTL_SECONDS,
+            default.idle_ttl,
+        )?,
     };
     let options = request.code.options(gateway.output)?;
     if request.existing_session_id.is_some() {
         return Err(Error::NotSupported("existingSessionId".into()).into());
     }
     let session = gateway.scrapes.session(&caller, id, life).await?;
+    let (view, _) = gateway.registry.get(&caller.owner, session)?;
+    let cdp_url = cdp_url(&base, &view);
     let ran = run(&gateway, &caller, session, options).await?;
     Ok(Json(Interacted {
         success: ran.succeeded(),
         session_id: session.to_string(),
-        cdp_url: String::new(),
+        cdp_url,
         live_view_url: "",
         interactive_live_view_url: "",
         ran,
@@ -119,7 +169,7 @@ pub(super) async fn interact(
 }
 
 /// A session that was ended.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Stopped {
     success: bool,
@@ -130,23 +180,22 @@ pub(super) struct Stopped {
 }
 
 /// Ends the session of a scrape. Idempotent.
+#[utoipa::path(
+    delete, path = "/v2/scrape/{id}/interact", tag = "scrape", operation_id = "stopInteract",
+    params(("id" = uuid::Uuid, Path)),
+    responses((status = 200, body = Stopped), Failures, NoSession)
+)]
 pub(super) async fn stop(
     State(gateway): State<Gateway>,
     Caller(caller): Caller,
-    Path(id): Path<String>,
+    Params(id): Params<String>,
 ) -> Result<Json<Stopped>, ApiError> {
     let view = gateway.scrapes.stop(&caller.owner, job(&id)?).await?;
-    let lived = view.as_ref().map(|view| {
-        let end = view.end_time.unwrap_or(view.expire_time);
-        // A clock set back in between gives zero.
-        let lived = end.duration_since(view.create_time).unwrap_or_default();
-        u64::try_from(lived.as_millis()).unwrap_or(u64::MAX)
-    });
     Ok(Json(Stopped {
         success: true,
         status: "stopped",
-        session_duration_ms: lived,
-        credits_billed: lived.map_or(0, |lived| (lived * 120).div_ceil(3_600_000).max(2)),
+        session_duration_ms: view.as_ref().map(lived_millis),
+        credits_billed: view.as_ref().map_or(0, credits),
     }))
 }
 
@@ -155,20 +204,6 @@ fn job(id: &str) -> Result<ScrapeId, ApiError> {
         let message = "Invalid job ID format. Job ID must be a valid UUID.";
         ApiError::new(StatusCode::BAD_REQUEST, message)
     })
-}
-
-fn seconds(
-    field: &str,
-    asked: Option<u64>,
-    (least, most): (u64, u64),
-) -> Result<Option<Duration>, ApiError> {
-    match asked {
-        Some(asked) if !(least..=most).contains(&asked) => {
-            let message = format!("is {asked}, must be {least} to {most} seconds");
-            Err(ApiError::bad_field(field, &message))
-        }
-        asked => Ok(asked.map(Duration::from_secs)),
-    }
 }
 
 impl From<Error> for ApiError {

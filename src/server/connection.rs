@@ -4,11 +4,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::Json;
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, Version, header};
-use axum::middleware::{Next, from_fn, map_response};
+use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -17,12 +18,16 @@ use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
-use tower::ServiceExt as _;
+use tower::{Layer as _, ServiceExt as _};
 
+use super::tls::HTTP2;
 use crate::grpc;
+use crate::http::{self, Front, Peer};
 use crate::tenant::Caller;
 
 /// A caller whose machine vanished is noticed after both: only then is its execution killed.
@@ -43,6 +48,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Accepts until stopped; at most `limit` connections at once, more wait in the kernel's backlog.
 pub(super) async fn accept(
     listener: TcpListener,
+    tls: Option<TlsAcceptor>,
     router: Router,
     limit: usize,
     tasks: TaskTracker,
@@ -57,8 +63,8 @@ pub(super) async fn accept(
                 (permit, listener.accept().await)
             } => accepted,
         };
-        let (permit, socket) = match accepted {
-            (Ok(permit), Ok((socket, _))) => (permit, socket),
+        let (permit, socket, address) = match accepted {
+            (Ok(permit), Ok((socket, address))) => (permit, socket, address.ip()),
             (_, Err(error)) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -70,22 +76,58 @@ pub(super) async fn accept(
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
-        let (router, stop) = (router.clone(), stop.clone());
+        let peer = Peer {
+            address,
+            // Unknown only when the peer has gone already.
+            reached: socket.local_addr().map_or(address, |local| local.ip()),
+            tls: tls.is_some(),
+        };
+        let (router, stop, tls) = (router.clone(), stop.clone(), tls.clone());
         tasks.spawn(async move {
             let _permit = permit;
-            let spoke = tokio::select! {
+            let begun = tokio::select! {
                 () = stop.cancelled() => return,
-                spoke = tokio::time::timeout(HEADER_TIMEOUT, first_words(&socket)) => spoke,
+                begun = tokio::time::timeout(HEADER_TIMEOUT, begin(socket, tls)) => begun,
             };
-            if !matches!(spoke, Ok(Ok(()))) {
-                tracing::debug!("connection dropped: it said nothing");
-                return;
-            }
-            if let Err(error) = serve(socket, router, stop).await {
+            let served = match begun {
+                Ok(Ok(Begun::Plain(socket))) => serve(socket, Speaks::Either, peer, router, stop).await,
+                Ok(Ok(Begun::Tls(socket, speaks))) => serve(socket, speaks, peer, router, stop).await,
+                Ok(Err(error)) => Err(error.into()),
+                Err(_) => Err("it said nothing".into()),
+            };
+            if let Err(error) = served {
                 tracing::debug!(error, "connection ended");
             }
         });
     }
+}
+
+/// A connection on which something was said.
+enum Begun {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>, Speaks),
+}
+
+/// Which versions of HTTP a connection may speak.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Speaks {
+    Http1,
+    Http2,
+    Either,
+}
+
+/// Waits for the first words, or for TLS, which says more.
+async fn begin(socket: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<Begun> {
+    let Some(tls) = tls else {
+        first_words(&socket).await?;
+        return Ok(Begun::Plain(socket));
+    };
+    let socket = tls.accept(socket).await?;
+    let speaks = match socket.get_ref().1.alpn_protocol() {
+        Some(HTTP2) => Speaks::Http2,
+        _ => Speaks::Http1,
+    };
+    Ok(Begun::Tls(Box::new(socket), speaks))
 }
 
 /// Waits until the version of HTTP is known, reading nothing: hyper itself would wait for ever.
@@ -107,10 +149,17 @@ async fn first_words(socket: &TcpStream) -> io::Result<()> {
 /// Serves one connection until it closes; when stopped, until its open calls have ended.
 pub(super) async fn serve(
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    speaks: Speaks,
+    peer: Peer,
     router: Router,
     stop: CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let mut builder = Builder::new(TokioExecutor::new());
+    let builder = Builder::new(TokioExecutor::new());
+    let mut builder = match speaks {
+        Speaks::Http1 => builder.http1_only(),
+        Speaks::Http2 => builder.http2_only(),
+        Speaks::Either => builder,
+    };
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -121,7 +170,7 @@ pub(super) async fn serve(
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
         .max_concurrent_streams(MAX_STREAMS);
-    let service = TowerToHyperService::new(router);
+    let service = TowerToHyperService::new(Extension(peer).layer(router));
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(io), service);
     tokio::pin!(connection);
     tokio::select! {
@@ -132,7 +181,7 @@ pub(super) async fn serve(
 }
 
 /// gRPC services where they belong, the HTTP gateway everywhere else.
-pub(super) fn router(routes: Routes, http: Router) -> Router {
+pub(super) fn router(routes: Routes, http: Router, front: Arc<Front>) -> Router {
     routes
         .into_axum_router()
         .route_layer(map_response(async |response: Response| {
@@ -149,6 +198,15 @@ pub(super) fn router(routes: Routes, http: Router) -> Router {
             }
         })
         .layer(from_fn(identify))
+        .layer(from_fn_with_state(front, web_pages))
+}
+
+/// Refuses web pages before anything else is asked; [`only_grpc`] does it for gRPC.
+async fn web_pages(State(front): State<Arc<Front>>, request: Request, next: Next) -> Response {
+    if is_grpc(request.headers()) {
+        return next.run(request).await;
+    }
+    http::cross_origin(&front, request, next).await
 }
 
 /// Finds out who calls.
@@ -217,7 +275,8 @@ mod tests {
         };
         tokio::spawn(accept(
             listener,
-            router(routes.routes(), Router::new()),
+            None,
+            router(routes.routes(), Router::new(), Arc::default()),
             limit,
             server.tasks.clone(),
             server.stop.clone(),

@@ -20,7 +20,7 @@ const START_DEADLINE: Duration = Duration::from_secs(60);
 /// How much of its log is kept for failure messages.
 const LOG_BYTES: usize = 256 << 10;
 /// What the daemon prints when it is ready.
-const READY: &str = "pagebox listening on http://";
+const READY: &str = "pagebox listening on ";
 
 /// A running daemon.
 #[derive(Debug)]
@@ -95,6 +95,7 @@ impl Daemon {
             match lines.recv_timeout(left) {
                 Ok(line) => {
                     if let Some(address) = line.trim().strip_prefix(READY) {
+                        let (_, address) = address.split_once("://").expect("a URL");
                         started.address = address.parse().expect("an address after the words");
                         return started;
                     }

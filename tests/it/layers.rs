@@ -37,7 +37,7 @@ const CRATES: [(&[&str], &[&str]); 4] = [
         &["tonic", "tonic_types", "tonic_health", "tonic_reflection"],
         &["grpc", "server"],
     ),
-    (&["axum", "utoipa"], &["server", "http"]),
+    (&["axum", "utoipa", "utoipa_axum"], &["server", "http"]),
     (&["rusqlite"], &["store"]),
     (
         &["nix", "libc", "seccompiler", "landlock", "caps"],

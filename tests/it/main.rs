@@ -9,6 +9,8 @@
 mod client;
 #[path = "../common/daemon.rs"]
 mod daemon;
+#[path = "../common/http.rs"]
+mod http_client;
 #[path = "../common/internet.rs"]
 mod internet;
 #[path = "../common/leaks.rs"]
@@ -29,6 +31,7 @@ mod egress;
 mod ends;
 mod errors;
 mod hosts;
+mod http;
 mod images;
 mod invariants;
 mod layers;

@@ -1,0 +1,410 @@
+//! Standalone sessions, under `/v2/browser` and `/v2/interact` alike.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::base::Base;
+use super::cdp::cdp_url;
+use super::error::{Failures, NoSession, NotStarted};
+use super::execution::{Code, Ran, run};
+use super::extract::{Body, Caller, Params, Session, query_value};
+use super::team::{credits, lived_millis};
+use super::time::iso;
+use super::{ApiError, Gateway};
+use crate::session::{SessionOptions, SessionView, State as S};
+
+pub(super) const TTL_SECONDS: (u64, u64) = (30, 3600);
+pub(super) const ACTIVITY_TTL_SECONDS: (u64, u64) = (10, 3600);
+/// Longest number of a replay's page.
+const MAX_PAGE_DIGITS: usize = 3;
+
+/// What a new session is to be. Keys that are not listed are ignored.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct CreateRequest {
+    /// Total life in seconds; 600 when left out.
+    #[schema(minimum = 30, maximum = 3600)]
+    ttl: Option<u64>,
+    /// Longest time without an execution or a CDP command, in seconds; 300 when left out.
+    #[schema(minimum = 10, maximum = 3600)]
+    activity_ttl: Option<u64>,
+    /// Accepted; there is no live view yet, and both its URLs are empty.
+    #[allow(dead_code, reason = "checked for its type only")]
+    stream_web_view: Option<bool>,
+    /// Accepted; nothing is recorded yet, and asking for a replay is answered with 501.
+    #[allow(dead_code, reason = "checked for its type only")]
+    record_session: Option<bool>,
+    /// Not there yet: answered with 501.
+    #[schema(value_type = Option<Object>)]
+    profile: Option<Value>,
+    /// Not there yet: answered with 501.
+    prompt: Option<Value>,
+    /// Where requests are to come from. A `country` is not applied, and the reply says so.
+    location: Option<Location>,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+struct Location {
+    country: Option<String>,
+}
+
+impl CreateRequest {
+    fn options(&self) -> Result<SessionOptions, ApiError> {
+        let defaults = SessionOptions::default();
+        let options = SessionOptions {
+            ttl: seconds("ttl", self.ttl, TTL_SECONDS, defaults.ttl)?,
+            idle_ttl: seconds(
+                "activityTtl",
+                self.activity_ttl,
+                ACTIVITY_TTL_SECONDS,
+                defaults.idle_ttl,
+            )?,
+            ..defaults
+        };
+        if self.profile.is_some() {
+            return Err(ApiError::not_there("profile", "nothing here is saved yet"));
+        }
+        if self.prompt.is_some() {
+            return Err(ApiError::not_there("prompt", "nothing here acts on prompts yet"));
+        }
+        Ok(options)
+    }
+
+    fn warning(&self) -> Option<&'static str> {
+        let country = self.location.as_ref().and_then(|l| l.country.as_ref());
+        country.map(|_| "location.country is not applied: requests leave from where the daemon is")
+    }
+}
+
+pub(super) fn seconds(
+    field: &str,
+    asked: Option<u64>,
+    (least, most): (u64, u64),
+    default: Duration,
+) -> Result<Duration, ApiError> {
+    match asked {
+        None => Ok(default),
+        Some(asked) if (least..=most).contains(&asked) => Ok(Duration::from_secs(asked)),
+        Some(asked) => {
+            let message = format!("is {asked}, must be {least} to {most} seconds");
+            Err(ApiError::bad_field(field, &message))
+        }
+    }
+}
+
+/// Where a session is reached.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Links {
+    /// For CDP clients; a secret. Empty once the session has ended.
+    cdp_url: String,
+    /// Empty: there is no live view yet.
+    live_view_url: &'static str,
+    /// Empty: there is no live view yet.
+    interactive_live_view_url: &'static str,
+}
+
+impl Links {
+    fn of(base: &Base, view: &SessionView) -> Self {
+        Self {
+            cdp_url: cdp_url(base, view),
+            live_view_url: "",
+            interactive_live_view_url: "",
+        }
+    }
+}
+
+/// A new session.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Created {
+    success: bool,
+    id: String,
+    #[serde(flatten)]
+    links: Links,
+    /// When its total life ends.
+    expires_at: String,
+    /// What of the request does not hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<&'static str>,
+}
+
+/// Opens a session; the reply comes when its browser is ready. A caller that goes away ends it.
+#[utoipa::path(
+    post, path = "", tag = "sessions", operation_id = "createSession",
+    request_body(content = Option<CreateRequest>, description = "May be left out"),
+    responses((status = 200, body = Created), Failures, NotStarted)
+)]
+pub(super) async fn create(
+    State(gateway): State<Gateway>,
+    Caller(caller): Caller,
+    base: Base,
+    Body(request): Body<CreateRequest>,
+) -> Result<Json<Created>, ApiError> {
+    let options = request.options()?;
+    let view = gateway.registry.create(&caller, options, None).await?;
+    Ok(Json(Created {
+        success: true,
+        id: view.id.to_string(),
+        links: Links::of(&base, &view),
+        expires_at: iso(view.expire_time),
+        warning: request.warning(),
+    }))
+}
+
+/// The caller's sessions.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Listed {
+    success: bool,
+    /// Newest first.
+    sessions: Vec<Item>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Item {
+    id: String,
+    /// `active`, `destroyed` or `error`.
+    status: &'static str,
+    #[serde(flatten)]
+    links: Links,
+    /// False: there is no live view yet.
+    stream_web_view: bool,
+    created_at: String,
+    last_activity: String,
+}
+
+/// How the list calls a state.
+fn list_status(state: S) -> &'static str {
+    match state {
+        S::Starting | S::Ready => "active",
+        S::Stopping | S::Stopped => "destroyed",
+        S::Failed => "error",
+    }
+}
+
+const EVERY_STATE: [S; 5] = [S::Starting, S::Ready, S::Stopping, S::Stopped, S::Failed];
+
+/// Lists the caller's sessions, ended ones too, as far as they are remembered.
+#[utoipa::path(
+    get, path = "", tag = "sessions", operation_id = "listSessions",
+    params(("status" = Option<String>, Query, pattern = "^(active|destroyed|error)$")),
+    responses((status = 200, body = Listed), Failures)
+)]
+pub(super) async fn list(
+    State(gateway): State<Gateway>,
+    Caller(caller): Caller,
+    base: Base,
+    uri: Uri,
+) -> Result<Json<Listed>, ApiError> {
+    let states: Vec<S> = match query_value(&uri, "status") {
+        None => Vec::new(),
+        Some(asked) => {
+            let named = EVERY_STATE.into_iter();
+            named.filter(|state| list_status(*state) == asked).collect()
+        }
+    };
+    if states.is_empty() && query_value(&uri, "status").is_some() {
+        let message = "must be active, destroyed or error";
+        return Err(ApiError::bad_field("status", message));
+    }
+    // Bounded by how many sessions there may be, and are remembered.
+    let (known, _) = gateway.registry.list(&caller.owner, &states, None, usize::MAX);
+    let item = |view: &SessionView| Item {
+        id: view.id.to_string(),
+        status: list_status(view.state),
+        links: Links::of(&base, view),
+        stream_web_view: false,
+        created_at: iso(view.create_time),
+        last_activity: iso(view.last_activity),
+    };
+    Ok(Json(Listed {
+        success: true,
+        sessions: known.iter().map(item).collect(),
+    }))
+}
+
+/// One session.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Found {
+    success: bool,
+    id: String,
+    /// `starting`, `running`, `stopping`, `stopped` or `failed`.
+    status: &'static str,
+    #[serde(flatten)]
+    links: Links,
+    /// How long it lived; once it has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_duration_ms: Option<u64>,
+    /// What it cost; once it has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    credits_billed: Option<u64>,
+    /// What ended it, if that was a fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// How everything but the list calls a state.
+fn status(state: S) -> &'static str {
+    match state {
+        S::Starting => "starting",
+        S::Ready => "running",
+        S::Stopping => "stopping",
+        S::Stopped => "stopped",
+        S::Failed => "failed",
+    }
+}
+
+/// Reads one session.
+#[utoipa::path(
+    get, path = "/{id}", tag = "sessions", operation_id = "getSession",
+    params(("id" = uuid::Uuid, Path)),
+    responses((status = 200, body = Found), Failures, NoSession)
+)]
+pub(super) async fn get(
+    State(gateway): State<Gateway>,
+    Caller(caller): Caller,
+    Session(id): Session,
+    base: Base,
+) -> Result<Json<Found>, ApiError> {
+    let (view, _) = gateway.registry.get(&caller.owner, id)?;
+    let ended = view.state.ended();
+    Ok(Json(Found {
+        success: true,
+        id: view.id.to_string(),
+        status: status(view.state),
+        links: Links::of(&base, &view),
+        session_duration_ms: ended.then(|| lived_millis(&view)),
+        credits_billed: ended.then(|| credits(&view)),
+        error: (view.state == S::Failed).then_some(view.end_detail),
+    }))
+}
+
+/// What became of the code; `success` is true however it ended.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Executed {
+    success: bool,
+    #[serde(flatten)]
+    ran: Ran,
+}
+
+/// Runs code in a session. Code that fails is told by `exitCode`, `killed` and `error`. A caller that
+/// goes away kills the code; the session goes on.
+#[utoipa::path(
+    post, path = "/{id}/execute", tag = "sessions", operation_id = "executeInSession",
+    params(("id" = uuid::Uuid, Path)),
+    request_body = Code,
+    responses((status = 200, body = Executed), Failures, NoSession, NotStarted)
+)]
+pub(super) async fn execute(
+    State(gateway): State<Gateway>,
+    Caller(caller): Caller,
+    Session(id): Session,
+    Body(code): Body<Code>,
+) -> Result<Json<Executed>, ApiError> {
+    let options = code.options(gateway.output)?;
+    let ran = run(&gateway, &caller, id, options).await?;
+    Ok(Json(Executed { success: true, ran }))
+}
+
+/// A session that was ended.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Deleted {
+    success: bool,
+    /// `stopped` or `failed`.
+    status: &'static str,
+    /// How long it lived; left out when it had ended before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_duration_ms: Option<u64>,
+    /// What it cost.
+    credits_billed: u64,
+}
+
+/// Ends a session; the reply comes when nothing of it is left. May be repeated.
+#[utoipa::path(
+    delete, path = "/{id}", tag = "sessions", operation_id = "deleteSession",
+    params(("id" = uuid::Uuid, Path)),
+    responses((status = 200, body = Deleted), Failures, NoSession)
+)]
+pub(super) async fn delete(
+    State(gateway): State<Gateway>,
+    Caller(caller): Caller,
+    Session(id): Session,
+) -> Result<Json<Deleted>, ApiError> {
+    let (before, _) = gateway.registry.get(&caller.owner, id)?;
+    let view = gateway.registry.stop(&caller.owner, id).await?;
+    let now = !before.state.ended();
+    Ok(Json(Deleted {
+        success: true,
+        status: status(view.state),
+        session_duration_ms: now.then(|| lived_millis(&view)),
+        credits_billed: credits(&view),
+    }))
+}
+
+fn no_replay() -> ApiError {
+    ApiError::not_there("replay", "nothing is recorded here yet")
+}
+
+/// A session's recording: not there yet.
+#[utoipa::path(
+    get, path = "/{id}/replay", tag = "sessions", operation_id = "getReplay",
+    params(("id" = uuid::Uuid, Path)),
+    responses(Failures, NoSession, NotStarted)
+)]
+pub(super) async fn replay(
+    State(gateway): State<Gateway>,
+    Caller(caller): Caller,
+    Session(id): Session,
+) -> Result<StatusCode, ApiError> {
+    gateway.registry.get(&caller.owner, id)?;
+    Err(no_replay())
+}
+
+/// A page of a session's recording: not there yet.
+#[utoipa::path(
+    get, path = "/{id}/replay/{page}", tag = "sessions", operation_id = "getReplayPage",
+    params(("id" = uuid::Uuid, Path), ("page" = String, Path, pattern = "^[0-9]{1,3}$")),
+    responses(Failures, NoSession, NotStarted)
+)]
+pub(super) async fn replay_page(
+    State(gateway): State<Gateway>,
+    Caller(caller): Caller,
+    Params((id, page)): Params<(String, String)>,
+) -> Result<StatusCode, ApiError> {
+    let digits = page.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits || page.is_empty() || page.len() > MAX_PAGE_DIGITS {
+        return Err(ApiError::bad_field("page", "is no number").message("Invalid pageId."));
+    }
+    let Ok(id) = id.parse() else {
+        return Err(ApiError::bad_field("id", "is not a UUID"));
+    };
+    gateway.registry.get(&caller.owner, id)?;
+    Err(no_replay())
+}
+
+/// Deletes a saved profile: not there yet.
+#[utoipa::path(
+    delete, path = "/profiles/{name}", tag = "sessions", operation_id = "deleteProfile",
+    params(("name" = String, Path, min_length = 1, max_length = 128)),
+    responses(Failures, NotStarted)
+)]
+pub(super) async fn delete_profile(
+    _caller: Caller,
+    Params(name): Params<String>,
+) -> Result<StatusCode, ApiError> {
+    const MAX_NAME: usize = 128;
+    if name.is_empty() || name.chars().count() > MAX_NAME {
+        let message = "Profile name must be between 1 and 128 characters.";
+        return Err(ApiError::bad_field("name", "is too long").message(message));
+    }
+    Err(ApiError::not_there("profile", "nothing here is saved yet"))
+}
