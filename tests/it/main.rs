@@ -44,6 +44,7 @@ mod node;
 mod outcomes;
 mod python;
 mod sandbox;
+mod scrape;
 mod seeds;
 mod sessions;
 mod traffic;
