@@ -154,11 +154,7 @@ impl Scrapes {
     ///
     /// # Errors
     /// Why there is no document.
-    pub async fn scrape(
-        &self,
-        caller: &Caller,
-        options: ScrapeOptions,
-    ) -> Result<Document, Error> {
+    pub async fn scrape(&self, caller: &Caller, options: ScrapeOptions) -> Result<Document, Error> {
         let id = ScrapeId::generate();
         let (document, lent) = self.load(id, caller, &options).await?;
         let text = |error| tracing::error!(%error, "a scrape cannot be written as JSON");
@@ -279,12 +275,7 @@ impl Scrapes {
     }
 
     /// Makes the session, unless another has meanwhile.
-    async fn first(
-        &self,
-        caller: &Caller,
-        id: ScrapeId,
-        life: Life,
-    ) -> Result<SessionId, Error> {
+    async fn first(&self, caller: &Caller, id: ScrapeId, life: Life) -> Result<SessionId, Error> {
         let record = self.record(&caller.owner, id).await?;
         if let Some(session) = record.session {
             return self.live(&caller.owner, id, session);

@@ -4,8 +4,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::base::Base;
@@ -225,9 +225,10 @@ impl From<Error> for ApiError {
                 (StatusCode::INTERNAL_SERVER_ERROR, "SCRAPE_ACTION_ERROR")
             }
             Error::TooLarge { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "SCRAPE_PAGE_TOO_LARGE"),
-            Error::Crashed | Error::Cdp(_) => {
-                (StatusCode::INTERNAL_SERVER_ERROR, "SCRAPE_ALL_ENGINES_FAILED")
-            }
+            Error::Crashed | Error::Cdp(_) => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "SCRAPE_ALL_ENGINES_FAILED",
+            ),
             Error::NotSupported(_) => (StatusCode::NOT_IMPLEMENTED, "NOT_IMPLEMENTED"),
             Error::Conversion | Error::Store(_) => {
                 tracing::error!(error = %crate::telemetry::Chain(&error), "scrape failed");

@@ -12,7 +12,11 @@ const SCALE: std::ops::RangeInclusive<f64> = 0.1..=2.0;
 
 /// One step. Elements are named by CSS selectors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
+#[serde(
+    tag = "type",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase"
+)]
 pub enum Action {
     /// For a time or for an element, not both.
     Wait {
@@ -152,9 +156,10 @@ impl Action {
             Self::Pdf { scale, .. } if !SCALE.contains(scale) => {
                 return Err("scale must be 0.1 to 2".into());
             }
-            Self::Write { .. } | Self::ExecuteJavascript { .. } | Self::Pdf { .. } | Self::Scrape => {
-                None
-            }
+            Self::Write { .. }
+            | Self::ExecuteJavascript { .. }
+            | Self::Pdf { .. }
+            | Self::Scrape => None,
         };
         match selector {
             Some(selector) if selector.is_empty() || selector.len() > MAX_SELECTOR => {

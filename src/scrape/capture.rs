@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
+use super::Error;
 use super::actions::Paper;
 use super::format::{Screenshot, Viewport};
 use super::tab::Tab;
-use super::Error;
 use crate::limits::Bytes;
 
 /// Most pixels of a picture in CSS pixels; what is below is cut off. Chromium makes no larger ones.
@@ -57,7 +57,8 @@ pub(super) async fn screenshot(
         let metrics = json!({
             "width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile,
         });
-        tab.call("Emulation.setDeviceMetricsOverride", metrics).await?;
+        tab.call("Emulation.setDeviceMetricsOverride", metrics)
+            .await?;
     }
     let taken = picture(tab, wanted).await;
     if wanted.viewport.is_some() {
@@ -85,7 +86,11 @@ async fn picture(tab: &Tab, wanted: &Screenshot) -> Result<String, Error> {
             "x": 0, "y": 0, "width": side("width"), "height": side("height"), "scale": 1,
         });
     }
-    let kind = if wanted.quality.is_some() { "image/jpeg" } else { "image/png" };
+    let kind = if wanted.quality.is_some() {
+        "image/jpeg"
+    } else {
+        "image/png"
+    };
     data_url(kind, &tab.call("Page.captureScreenshot", params).await?)
 }
 
@@ -101,7 +106,10 @@ pub(super) async fn pdf(
         "paperWidth": width, "paperHeight": height, "landscape": landscape, "scale": scale,
         "printBackground": true,
     });
-    data_url("application/pdf", &tab.call("Page.printToPDF", params).await?)
+    data_url(
+        "application/pdf",
+        &tab.call("Page.printToPDF", params).await?,
+    )
 }
 
 fn data_url(kind: &str, answer: &Value) -> Result<String, Error> {

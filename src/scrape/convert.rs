@@ -22,7 +22,8 @@ pub(super) use text::{as_html, as_markdown};
 /// stack. Chromium's own parser stops at 512.
 const MAX_DEPTH: usize = 256;
 /// Never part of a document.
-const NEVER: &str = "script, style, noscript, template, link, meta, iframe, object, embed, svg, canvas";
+const NEVER: &str =
+    "script, style, noscript, template, link, meta, iframe, object, embed, svg, canvas";
 
 /// What to make of a page.
 #[derive(Clone, Debug)]

@@ -93,7 +93,9 @@ pub(super) async fn take(
         }
     }
     let wanted = Wanted {
-        url: Url::parse(&url).or_else(|_| Url::parse(&options.url)).map_err(|_| Error::Crashed)?,
+        url: Url::parse(&url)
+            .or_else(|_| Url::parse(&options.url))
+            .map_err(|_| Error::Crashed)?,
         only_main_content: options.only_main_content,
         include_tags: options.include_tags.clone(),
         exclude_tags: options.exclude_tags.clone(),
@@ -163,7 +165,9 @@ impl Document {
 
 fn of_text(text: &str, mime_type: &str, wanted: &Wanted) -> Converted {
     Converted {
-        markdown: wanted.markdown.then(|| convert::as_markdown(text, mime_type)),
+        markdown: wanted
+            .markdown
+            .then(|| convert::as_markdown(text, mime_type)),
         html: wanted.html.then(|| convert::as_html(text)),
         links: wanted.links.then(Vec::new),
         images: wanted.images.then(Vec::new),
@@ -175,7 +179,9 @@ fn of_image(wanted: &Wanted) -> Converted {
     let url = wanted.url.as_str();
     Converted {
         markdown: wanted.markdown.then(|| format!("![]({url})")),
-        html: wanted.html.then(|| format!("<img src=\"{}\">", url.replace('"', "%22"))),
+        html: wanted
+            .html
+            .then(|| format!("<img src=\"{}\">", url.replace('"', "%22"))),
         links: wanted.links.then(Vec::new),
         images: wanted.images.then(|| vec![url.to_owned()]),
         metadata: Map::new(),

@@ -72,7 +72,10 @@ pub struct Viewport {
 impl Screenshot {
     /// What is wrong with it.
     pub(super) fn check(&self) -> Result<(), String> {
-        if self.quality.is_some_and(|quality| !(1..=100).contains(&quality)) {
+        if self
+            .quality
+            .is_some_and(|quality| !(1..=100).contains(&quality))
+        {
             return Err("quality must be 1 to 100".into());
         }
         if let Some(Viewport { width, height }) = self.viewport
@@ -108,7 +111,9 @@ impl TryFrom<Value> for Format {
                 let options = std::mem::take(&mut rest);
                 let screenshot: Screenshot = serde_json::from_value(Value::Object(options))
                     .map_err(|error| format!("screenshot: {error}"))?;
-                screenshot.check().map_err(|why| format!("screenshot: {why}"))?;
+                screenshot
+                    .check()
+                    .map_err(|why| format!("screenshot: {why}"))?;
                 Self::Screenshot(screenshot)
             }
             name if NOT_SUPPORTED.contains(&name) => return Err(format!("{MARK}format {name}")),
@@ -152,7 +157,9 @@ pub(super) fn not_supported(error: &serde_json::Error) -> Option<String> {
 
 /// Checks what no single one shows.
 pub(super) fn check(formats: &[Format]) -> Result<(), Error> {
-    let pictures = formats.iter().filter(|f| matches!(f, Format::Screenshot(_)));
+    let pictures = formats
+        .iter()
+        .filter(|f| matches!(f, Format::Screenshot(_)));
     if pictures.count() > 1 {
         let message = "You may only specify one screenshot format";
         return Err(BadRequest::new("formats", message.to_owned()).into());

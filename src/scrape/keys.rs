@@ -71,9 +71,10 @@ pub(super) fn read(name: &str) -> Result<Key, String> {
         (Some(c), None) => typed(c),
         _ => {
             let rest = if rest == "Return" { "Enter" } else { rest };
-            let found = NAMED.iter().find(|(known, ..)| known.eq_ignore_ascii_case(rest));
-            let (known, number, text) =
-                found.ok_or_else(|| format!("there is no key {name:?}"))?;
+            let found = NAMED
+                .iter()
+                .find(|(known, ..)| known.eq_ignore_ascii_case(rest));
+            let (known, number, text) = found.ok_or_else(|| format!("there is no key {name:?}"))?;
             Key {
                 modifiers: 0,
                 key: text.filter(|text| *text == " ").unwrap_or(known).to_owned(),

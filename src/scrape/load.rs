@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::Error;
 use super::options::ScrapeOptions;
 use super::tab::Tab;
-use super::Error;
 use crate::egress::FailureKind;
 use crate::session::Lent;
 
@@ -44,14 +44,19 @@ pub(super) async fn attach(
     let tab = Tab::attach(&hub, limit, &json!(options.headers)).await?;
     if options.ignores_certificates() {
         let ignore = json!({ "ignore": true });
-        tab.call("Security.setIgnoreCertificateErrors", ignore).await?;
+        tab.call("Security.setIgnoreCertificateErrors", ignore)
+            .await?;
     }
     if options.mobile {
         as_phone(&tab).await?;
         let touch = json!({ "enabled": true, "maxTouchPoints": 5 });
-        tab.call("Emulation.setTouchEmulationEnabled", touch).await?;
+        tab.call("Emulation.setTouchEmulationEnabled", touch)
+            .await?;
     }
-    let languages = options.location.as_ref().map(|location| location.languages.join(","));
+    let languages = options
+        .location
+        .as_ref()
+        .map(|location| location.languages.join(","));
     let languages = languages.filter(|languages| !languages.is_empty());
     if options.mobile || languages.is_some() {
         let version = tab.call("Browser.getVersion", json!({})).await?;
@@ -74,7 +79,10 @@ pub(super) async fn as_phone(tab: &Tab) -> Result<(), Error> {
 
 /// Whether what [`attach`] sets must outlive it, for the page to stay as it is.
 pub(super) fn must_hold(options: &ScrapeOptions) -> bool {
-    let languages = options.location.as_ref().is_some_and(|l| !l.languages.is_empty());
+    let languages = options
+        .location
+        .as_ref()
+        .is_some_and(|l| !l.languages.is_empty());
     options.mobile || languages || !options.headers.is_empty()
 }
 
@@ -111,7 +119,9 @@ pub(super) async fn goto(
     tab: &mut Tab,
     options: &ScrapeOptions,
 ) -> Result<Loaded, Error> {
-    let answer = tab.call("Page.navigate", json!({ "url": options.url })).await?;
+    let answer = tab
+        .call("Page.navigate", json!({ "url": options.url }))
+        .await?;
     if let Some(text) = answer["errorText"].as_str().filter(|text| !text.is_empty()) {
         return Err(classify(lent, tab, text));
     }
@@ -123,7 +133,10 @@ pub(super) async fn goto(
     // Half of what is left stays for what comes after.
     let rest = REST.min(tab.left() / 2);
     if !tab.wait(rest, |seen| seen.progress().loaded).await? {
-        let text = format!("parts of the page had not loaded after {} s", rest.as_secs());
+        let text = format!(
+            "parts of the page had not loaded after {} s",
+            rest.as_secs()
+        );
         warning = Some(text);
     } else if !options.fast_mode {
         let settle = SETTLE.min(tab.left() / 2);

@@ -224,7 +224,10 @@ fn check_url(text: &str) -> Result<String, Error> {
         return bad("url", format!("is longer than {MAX_URL} bytes"));
     }
     let has_scheme = text.split_once("://").is_some_and(|(scheme, _)| {
-        !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+')
+        !scheme.is_empty()
+            && scheme
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'+')
     });
     let whole: Cow<'_, str> = if has_scheme {
         text.into()
@@ -247,8 +250,7 @@ fn check_tags(field: &'static str, tags: &[String]) -> Result<(), Error> {
     }
     for tag in tags {
         if tag.len() > MAX_TAG || dom_query::Matcher::new(tag).is_err() {
-            let message =
-                format!("{tag:?} is not a CSS selector of at most {MAX_TAG} bytes");
+            let message = format!("{tag:?} is not a CSS selector of at most {MAX_TAG} bytes");
             return bad(field, message);
         }
     }
@@ -259,11 +261,13 @@ fn check_location(location: &Location) -> Result<(), Error> {
     if let Some(country) = &location.country
         && !(country.len() == 2 && country.bytes().all(|b| b.is_ascii_alphabetic()))
     {
-        return bad("location.country", "must be a code of two letters, such as DE");
+        return bad(
+            "location.country",
+            "must be a code of two letters, such as DE",
+        );
     }
     let is_tag = |tag: &String| {
-        (1..=35).contains(&tag.len())
-            && tag.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        (1..=35).contains(&tag.len()) && tag.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
     };
     if location.languages.len() > MAX_LANGUAGES || !location.languages.iter().all(is_tag) {
         let message = format!("must be at most {MAX_LANGUAGES} tags such as de-AT");
@@ -316,19 +320,43 @@ mod tests {
             (json!([]), "body"),
             (json!({ "url": url, "formats": "markdown" }), "formats"),
             (json!({ "url": url, "formats": ["nothing"] }), "formats"),
-            (json!({ "url": url, "formats": ["screenshot", "screenshot"] }), "formats"),
-            (json!({ "url": url, "formats": [{ "type": "screenshot", "quality": 0 }] }), "formats"),
-            (json!({ "url": url, "formats": [{ "type": "screenshot", "full": 0 }] }), "formats"),
+            (
+                json!({ "url": url, "formats": ["screenshot", "screenshot"] }),
+                "formats",
+            ),
+            (
+                json!({ "url": url, "formats": [{ "type": "screenshot", "quality": 0 }] }),
+                "formats",
+            ),
+            (
+                json!({ "url": url, "formats": [{ "type": "screenshot", "full": 0 }] }),
+                "formats",
+            ),
             (json!({ "url": url, "timeout": 999 }), "timeout"),
             (json!({ "url": url, "timeout": -1 }), "timeout"),
             (json!({ "url": url, "waitFor": 60_001 }), "waitFor"),
-            (json!({ "url": url, "waitFor": 501, "timeout": 1000 }), "waitFor"),
+            (
+                json!({ "url": url, "waitFor": 501, "timeout": 1000 }),
+                "waitFor",
+            ),
             (json!({ "url": url, "includeTags": ["]["] }), "includeTags"),
             (json!({ "url": url, "headers": { "a\nb": "c" } }), "headers"),
-            (json!({ "url": url, "headers": { "a": "c\r\nd: e" } }), "headers"),
-            (json!({ "url": url, "location": { "country": "Germany" } }), "location.country"),
-            (json!({ "url": url, "actions": [{ "type": "dance" }] }), "actions"),
-            (json!({ "url": url, "actions": [{ "type": "wait" }] }), "actions[0]"),
+            (
+                json!({ "url": url, "headers": { "a": "c\r\nd: e" } }),
+                "headers",
+            ),
+            (
+                json!({ "url": url, "location": { "country": "Germany" } }),
+                "location.country",
+            ),
+            (
+                json!({ "url": url, "actions": [{ "type": "dance" }] }),
+                "actions",
+            ),
+            (
+                json!({ "url": url, "actions": [{ "type": "wait" }] }),
+                "actions[0]",
+            ),
             (
                 json!({ "url": url, "actions": [{ "type": "scroll" },
                     { "type": "wait", "milliseconds": 1, "selector": "a" }] }),
@@ -338,7 +366,10 @@ mod tests {
                 json!({ "url": url, "waitFor": 1, "actions": [{ "type": "wait", "milliseconds": 60_000 }] }),
                 "actions",
             ),
-            (json!({ "url": url, "actions": vec![json!({ "type": "scroll" }); 51] }), "actions"),
+            (
+                json!({ "url": url, "actions": vec![json!({ "type": "scroll" }); 51] }),
+                "actions",
+            ),
         ] {
             assert_eq!(field_of(value.clone()), field, "{value}");
         }
@@ -347,9 +378,18 @@ mod tests {
     #[test]
     fn what_is_not_there_yet_is_named() {
         for (value, what) in [
-            (json!({ "url": "a.test", "formats": ["json"] }), "format json"),
-            (json!({ "url": "a.test", "formats": [{ "type": "question", "q": 1 }] }), "format question"),
-            (json!({ "url": "a.test", "profile": { "name": "x" } }), "profile"),
+            (
+                json!({ "url": "a.test", "formats": ["json"] }),
+                "format json",
+            ),
+            (
+                json!({ "url": "a.test", "formats": [{ "type": "question", "q": 1 }] }),
+                "format question",
+            ),
+            (
+                json!({ "url": "a.test", "profile": { "name": "x" } }),
+                "profile",
+            ),
         ] {
             match read(value).unwrap_err() {
                 Error::NotSupported(named) => assert_eq!(named, what),

@@ -80,7 +80,8 @@ async fn one(
                     press(tab, &keys::typed(c)).await?;
                 }
             } else {
-                tab.call("Input.insertText", json!({ "text": text })).await?;
+                tab.call("Input.insertText", json!({ "text": text }))
+                    .await?;
             }
             after(tab).await?;
         }
@@ -134,7 +135,9 @@ async fn wait_for(tab: &mut Tab, selector: &str) -> Result<(), Error> {
             Err(error) => return Err(error),
         }
         if tab.left() <= LOOK {
-            return Err(Error::Element(format!("no element {selector:?} came in time")));
+            return Err(Error::Element(format!(
+                "no element {selector:?} came in time"
+            )));
         }
         tab.sleep(LOOK).await?;
     }
@@ -198,11 +201,7 @@ async fn press(tab: &Tab, key: &Key) -> Result<(), Error> {
     Ok(())
 }
 
-async fn scroll(
-    tab: &Tab,
-    direction: Direction,
-    selector: Option<&str>,
-) -> Result<(), Error> {
+async fn scroll(tab: &Tab, direction: Direction, selector: Option<&str>) -> Result<(), Error> {
     let sign = match direction {
         Direction::Up => -1,
         Direction::Down => 1,
@@ -217,7 +216,10 @@ async fn scroll(
     );
     match tab.look(&scroll).await? {
         Value::Bool(true) => Ok(()),
-        _ => Err(Error::Element(format!("there is no element {:?}", selector.unwrap_or_default()))),
+        _ => Err(Error::Element(format!(
+            "there is no element {:?}",
+            selector.unwrap_or_default()
+        ))),
     }
 }
 

@@ -56,7 +56,10 @@ impl Seen {
     }
 
     pub(super) fn answer(&self) -> Option<Answer> {
-        self.answers.iter().find(|a| a.loader == self.loader).cloned()
+        self.answers
+            .iter()
+            .find(|a| a.loader == self.loader)
+            .cloned()
     }
 
     fn read(&mut self, frame: &str, method: &str, params: &Value) {
@@ -65,7 +68,9 @@ impl Seen {
             "Page.frameNavigated" if params["frame"]["parentId"].is_null() => {
                 self.loader = text(&params["frame"]["loaderId"]);
             }
-            "Page.frameStartedLoading" | "Page.frameStoppedLoading" if params["frameId"] == frame => {
+            "Page.frameStartedLoading" | "Page.frameStoppedLoading"
+                if params["frameId"] == frame =>
+            {
                 self.loading = method == "Page.frameStartedLoading";
             }
             "Page.lifecycleEvent" if params["frameId"] == frame => {
@@ -93,7 +98,10 @@ impl Seen {
                     loader,
                     status: u16::try_from(status).unwrap_or_default(),
                     mime_type: text(&response["mimeType"]),
-                    content_type: types.next().map(|(_, value)| text(value)).unwrap_or_default(),
+                    content_type: types
+                        .next()
+                        .map(|(_, value)| text(value))
+                        .unwrap_or_default(),
                 };
             }
             "Inspector.targetCrashed" => self.crashed = true,
@@ -132,11 +140,7 @@ pub(super) struct Tab {
 impl Tab {
     /// Attaches to the active page; every command from now on is over within `limit` of now. The
     /// headers are sent with each of its requests.
-    pub(super) async fn attach(
-        hub: &Hub,
-        limit: Duration,
-        headers: &Value,
-    ) -> Result<Self, Error> {
+    pub(super) async fn attach(hub: &Hub, limit: Duration, headers: &Value) -> Result<Self, Error> {
         let deadline = Instant::now() + limit;
         let attach = async {
             let target = hub.active_page().target_id;
@@ -263,7 +267,9 @@ pub(super) fn thrown(answer: &Value) -> Option<String> {
     let details = answer.get("exceptionDetails")?;
     let what = details["exception"]["description"].as_str();
     let what = what.or_else(|| details["exception"]["value"].as_str());
-    let what = what.or_else(|| details["text"].as_str()).unwrap_or("an error");
+    let what = what
+        .or_else(|| details["text"].as_str())
+        .unwrap_or("an error");
     Some(what.lines().next().unwrap_or_default().to_owned())
 }
 
@@ -298,7 +304,9 @@ async fn watch_page(
             method.starts_with("Page.") || method == "Inspector.targetCrashed"
         });
     }
-    let disabled = client.call_raw(Some(&session), "Page.disable", &json!({})).await;
+    let disabled = client
+        .call_raw(Some(&session), "Page.disable", &json!({}))
+        .await;
     if let Err(error) = disabled {
         tracing::debug!(%error, "not left");
     }
@@ -317,11 +325,13 @@ mod tests {
                 "status": status, "mimeType": "text/html",
                 "headers": { "Content-Type": "text/html; charset=utf-8" } } })
         };
-        let came_to = |loader: &str, name: &str| {
-            json!({ "frameId": "main", "loaderId": loader, "name": name })
-        };
+        let came_to = |loader: &str, name: &str| json!({ "frameId": "main", "loaderId": loader, "name": name });
         seen.read("main", "Network.responseReceived", &answer("1", 200));
-        seen.read("main", "Page.frameNavigated", &json!({ "frame": { "loaderId": "1" } }));
+        seen.read(
+            "main",
+            "Page.frameNavigated",
+            &json!({ "frame": { "loaderId": "1" } }),
+        );
         seen.read("main", "Page.lifecycleEvent", &came_to("1", "load"));
         assert!(seen.progress().loaded);
         // Another document is on its way, a frame has one of its own.
@@ -329,12 +339,23 @@ mod tests {
         let frame = json!({ "frame": { "loaderId": "3", "parentId": "main" } });
         seen.read("main", "Page.frameNavigated", &frame);
         assert_eq!(seen.answer().unwrap().status, 200);
-        seen.read("main", "Page.frameNavigated", &json!({ "frame": { "loaderId": "2" } }));
+        seen.read(
+            "main",
+            "Page.frameNavigated",
+            &json!({ "frame": { "loaderId": "2" } }),
+        );
         assert_eq!(seen.answer().unwrap().status, 404);
-        assert_eq!(seen.answer().unwrap().content_type, "text/html; charset=utf-8");
+        assert_eq!(
+            seen.answer().unwrap().content_type,
+            "text/html; charset=utf-8"
+        );
         assert!(!seen.progress().loaded);
         for number in 10..100 {
-            seen.read("main", "Page.lifecycleEvent", &came_to(&number.to_string(), "init"));
+            seen.read(
+                "main",
+                "Page.lifecycleEvent",
+                &came_to(&number.to_string(), "init"),
+            );
         }
         assert_eq!(seen.progress.len(), REMEMBERED);
     }

@@ -185,7 +185,11 @@ impl Registry {
     }
 
     /// Holds what a session asks for against what this daemon allows.
-    pub(super) fn resolve_limits(&self, options: &mut SessionOptions, prefix: &str) -> Result<(), Error> {
+    pub(super) fn resolve_limits(
+        &self,
+        options: &mut SessionOptions,
+        prefix: &str,
+    ) -> Result<(), Error> {
         let configs = &self.inner.deps.configs;
         let path = format!("{prefix}limits.");
         options.limits = options.limits.within(configs.session.limits(), &path)?;

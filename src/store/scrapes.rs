@@ -107,11 +107,7 @@ impl Store {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub async fn set_scrape_session(
-        &self,
-        id: ScrapeId,
-        session: SessionId,
-    ) -> Result<(), Error> {
+    pub async fn set_scrape_session(&self, id: ScrapeId, session: SessionId) -> Result<(), Error> {
         self.call(move |transaction| {
             let set = "update scrapes set session = ? where id = ?";
             transaction.execute(set, [session.to_string(), id.to_string()])

@@ -24,7 +24,9 @@ async fn scrape(http: &Http, path: &str, options: Value) -> Value {
 }
 
 fn interact_path(document: &Value) -> String {
-    let id = document["metadata"]["scrapeId"].as_str().expect("a scrape id");
+    let id = document["metadata"]["scrapeId"]
+        .as_str()
+        .expect("a scrape id");
     format!("/v2/scrape/{id}/interact")
 }
 
@@ -39,15 +41,30 @@ async fn every_format_is_there_and_only_what_was_asked_for() {
         { "type": "screenshot", "fullPage": true, "quality": 50 }] });
     let document = scrape(&http(), "/article.html", formats).await;
     let markdown = document["markdown"].as_str().unwrap();
-    assert!(markdown.starts_with("# How a tide table is made"), "{markdown}");
+    assert!(
+        markdown.starts_with("# How a tide table is made"),
+        "{markdown}"
+    );
     assert!(!markdown.contains("About"), "{markdown}");
     assert!(document["html"].as_str().unwrap().contains("article-body"));
-    assert!(document["rawHtml"].as_str().unwrap().starts_with("<!DOCTYPE html>"));
+    assert!(
+        document["rawHtml"]
+            .as_str()
+            .unwrap()
+            .starts_with("<!DOCTYPE html>")
+    );
     let links = document["links"].as_array().unwrap();
-    assert!(links.contains(&site().url("/about.html").into()), "{links:?}");
+    assert!(
+        links.contains(&site().url("/about.html").into()),
+        "{links:?}"
+    );
     assert_eq!(document["images"], json!([]));
     let picture = document["screenshot"].as_str().unwrap();
-    assert!(picture.starts_with("data:image/jpeg;base64,/9j/"), "{}", &picture[..40]);
+    assert!(
+        picture.starts_with("data:image/jpeg;base64,/9j/"),
+        "{}",
+        &picture[..40]
+    );
     let metadata = &document["metadata"];
     assert_eq!(metadata["title"], "How a tide table is made");
     assert_eq!(metadata["language"], "en");
@@ -83,12 +100,17 @@ async fn the_first_interaction_finds_the_page_as_the_scrape_left_it() {
     assert_eq!(reply["result"], r#"[1,"Workbench, retitled"]"#);
     let failing = json!({ "code": "throw new Error('no')" });
     let reply = http.post(&interact_path(&document), &failing).await.json();
-    assert_eq!((&reply["success"], &reply["exitCode"]), (&json!(false), &json!(1)));
+    assert_eq!(
+        (&reply["success"], &reply["exitCode"]),
+        (&json!(false), &json!(1))
+    );
     let stopped = http.delete(&interact_path(&document)).await.good();
     assert!(stopped["sessionDurationMs"].is_u64() && stopped["creditsBilled"].is_u64());
     let again = http.delete(&interact_path(&document)).await.good();
     assert!(again["sessionDurationMs"].is_null());
-    http.post(&interact_path(&document), &json!({ "code": "1" })).await.refused(410);
+    http.post(&interact_path(&document), &json!({ "code": "1" }))
+        .await
+        .refused(410);
 }
 
 #[tokio::test]
@@ -149,10 +171,15 @@ async fn odd_pages() {
     assert_eq!(document["metadata"]["url"], site().url("/article.html"));
     let document = scrape(&http, "/headers", json!({ "headers": { "x-own": "yes" } })).await;
     let markdown = document["markdown"].as_str().unwrap();
-    assert!(markdown.starts_with("```json") && markdown.contains("yes"), "{markdown}");
+    assert!(
+        markdown.starts_with("```json") && markdown.contains("yes"),
+        "{markdown}"
+    );
     let document = scrape(&http, "/big", json!({ "timeout": 120_000 })).await;
     assert!(document["markdown"].as_str().unwrap().len() > 4 << 20);
-    let text = ask(&http, "/download/report.csv", json!({})).await.refused(415);
+    let text = ask(&http, "/download/report.csv", json!({}))
+        .await
+        .refused(415);
     assert!(text.contains("file"), "{text}");
     let slow = ask(&http, "/slow?ms=20000", json!({ "timeout": 3000 })).await;
     slow.refused(408);
@@ -164,8 +191,16 @@ async fn odd_pages() {
 async fn what_cannot_be_loaded_is_told_as_clients_expect_it() {
     let http = http();
     for (url, status, code) in [
-        ("http://nowhere.invalid/", 200, "SCRAPE_DNS_RESOLUTION_ERROR"),
-        ("https://nowhere.invalid/", 200, "SCRAPE_DNS_RESOLUTION_ERROR"),
+        (
+            "http://nowhere.invalid/",
+            200,
+            "SCRAPE_DNS_RESOLUTION_ERROR",
+        ),
+        (
+            "https://nowhere.invalid/",
+            200,
+            "SCRAPE_DNS_RESOLUTION_ERROR",
+        ),
         ("http://169.254.169.254/", 403, "UNSUPPORTED_SITE"),
     ] {
         let reply = http.post("/v2/scrape", &json!({ "url": url })).await;
@@ -181,8 +216,12 @@ async fn what_cannot_be_loaded_is_told_as_clients_expect_it() {
     let body = json!({ "code": "1" });
     http.post("/v2/scrape/x/interact", &body).await.refused(400);
     let unknown = "/v2/scrape/00000000-0000-7000-8000-000000000000";
-    http.post(&format!("{unknown}/interact"), &body).await.refused(404);
-    http.post(&format!("{unknown}/interact"), &json!({})).await.refused(400);
+    http.post(&format!("{unknown}/interact"), &body)
+        .await
+        .refused(404);
+    http.post(&format!("{unknown}/interact"), &json!({}))
+        .await
+        .refused(400);
     http.get(unknown).await.refused(404);
 }
 

@@ -19,7 +19,10 @@ pub(super) fn base(document: &Document, url: &Url) -> Url {
 
 /// Writes every address of a link or image in full; those that cannot be followed go.
 pub(super) fn make_absolute(document: &Document, base: &Url) {
-    for (selector, name) in [("a[href], area[href]", "href"), ("img, source, video, audio", "src")] {
+    for (selector, name) in [
+        ("a[href], area[href]", "href"),
+        ("img, source, video, audio", "src"),
+    ] {
         for node in document.select(selector).nodes() {
             let lazy = || node.attr("data-src").or_else(|| node.attr("data-lazy-src"));
             let said = node.attr(name).filter(|said| !said.trim().is_empty());
@@ -61,25 +64,38 @@ pub(super) fn of(document: &Document) -> Vec<String> {
     let links = document.select("a[href], area[href]");
     let links = links.nodes().iter().filter_map(|node| node.attr("href"));
     once(links.filter(|link| {
-        ["http:", "https:", "mailto:", "tel:", "ftp:"].iter().any(|s| link.starts_with(s))
+        ["http:", "https:", "mailto:", "tel:", "ftp:"]
+            .iter()
+            .any(|s| link.starts_with(s))
     }))
 }
 
 /// Its images, likewise.
 pub(super) fn images(document: &Document) -> Vec<String> {
     let found = document.select("img[src], picture source[src], video[poster]");
-    once(found.nodes().iter().filter_map(|node| node.attr("src").or_else(|| node.attr("poster"))))
+    once(
+        found
+            .nodes()
+            .iter()
+            .filter_map(|node| node.attr("src").or_else(|| node.attr("poster"))),
+    )
 }
 
 fn once(found: impl Iterator<Item = impl AsRef<str>>) -> Vec<String> {
     let mut seen = HashSet::new();
     let found = found.map(|url| url.as_ref().to_owned());
-    found.filter(|url| seen.insert(url.clone())).take(MAX_LINKS).collect()
+    found
+        .filter(|url| seen.insert(url.clone()))
+        .take(MAX_LINKS)
+        .collect()
 }
 
 /// Says of images inside the page's text only that they were there.
 pub(super) fn remove_inline_images(document: &Document) {
-    for node in document.select("img[src^='data:'], source[src^='data:']").nodes() {
+    for node in document
+        .select("img[src^='data:'], source[src^='data:']")
+        .nodes()
+    {
         node.set_attr("src", REMOVED);
     }
 }

@@ -30,7 +30,8 @@ pub(super) fn of(document: &Document) -> Option<String> {
     if let Some(article) = article(document, &heading, rest) {
         return Some(article);
     }
-    (rest > 0 && rest * 10 >= all).then(|| trimmed.body().map(|body| body.inner_html().to_string()))?
+    (rest > 0 && rest * 10 >= all)
+        .then(|| trimmed.body().map(|body| body.inner_html().to_string()))?
 }
 
 fn article(document: &Document, heading: &str, rest: usize) -> Option<String> {

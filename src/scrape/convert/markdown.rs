@@ -66,7 +66,10 @@ fn language(class: &str) -> Option<String> {
         prefixes.iter().find_map(|prefix| name.strip_prefix(prefix))
     });
     let is_name = |name: &&str| {
-        !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "+-#_.".contains(c))
+        !name.is_empty()
+            && name
+                .chars()
+                .all(|c| c.is_alphanumeric() || "+-#_.".contains(c))
     };
     names.filter(is_name).map(str::to_owned).next()
 }

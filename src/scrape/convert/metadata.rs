@@ -53,8 +53,14 @@ pub(super) fn of(document: &Document, base: &Url) -> Map<String, Value> {
         }
     };
     let title = document.select_single("head > title, title").text();
-    add("title", &title.split_whitespace().collect::<Vec<_>>().join(" "));
-    add("language", &document.select_single("html").attr_or("lang", ""));
+    add(
+        "title",
+        &title.split_whitespace().collect::<Vec<_>>().join(" "),
+    );
+    add(
+        "language",
+        &document.select_single("html").attr_or("lang", ""),
+    );
     for meta in document.select("meta[content]").nodes() {
         let name = meta.attr("property").or_else(|| meta.attr("name"));
         let (Some(name), Some(value)) = (name, meta.attr("content")) else {
@@ -68,13 +74,17 @@ pub(super) fn of(document: &Document, base: &Url) -> Map<String, Value> {
             add(&name, &value);
         }
     }
-    let icon = document.select_single("link[rel~='icon'][href]").attr("href");
+    let icon = document
+        .select_single("link[rel~='icon'][href]")
+        .attr("href");
     if let Some(icon) = icon.and_then(|icon| base.join(&icon).ok())
         && icon.scheme() != "data"
     {
         add("favicon", icon.as_str());
     }
-    let canonical = document.select_single("link[rel='canonical'][href]").attr("href");
+    let canonical = document
+        .select_single("link[rel='canonical'][href]")
+        .attr("href");
     if let Some(canonical) = canonical.and_then(|href| base.join(&href).ok()) {
         add("canonical", canonical.as_str());
     }

@@ -45,16 +45,26 @@ fn the_main_content_is_the_article_under_its_heading() {
     };
     let converted = convert(&article(), &wanted);
     let markdown = converted.markdown.unwrap();
-    assert!(markdown.starts_with("# How a tide table is made"), "{markdown}");
+    assert!(
+        markdown.starts_with("# How a tide table is made"),
+        "{markdown}"
+    );
     assert!(markdown.contains("written down in ink"), "{markdown}");
-    assert!(markdown.contains("[the archive](https://news.example/2026/archive)"), "{markdown}");
+    assert!(
+        markdown.contains("[the archive](https://news.example/2026/archive)"),
+        "{markdown}"
+    );
     for around in ["Sport", "Buy a boat", "Imprint", "alert"] {
         assert!(!markdown.contains(around), "{around}: {markdown}");
     }
     // Links are those of the whole page.
     assert_eq!(
         converted.links.unwrap(),
-        ["https://news.example/", "https://news.example/sport", "https://news.example/2026/archive"]
+        [
+            "https://news.example/",
+            "https://news.example/sport",
+            "https://news.example/2026/archive"
+        ]
     );
 }
 
@@ -67,7 +77,10 @@ fn without_it_all_of_the_page_is_there_but_scripts() {
     }
     let html = converted.html.unwrap();
     assert!(!markdown.contains("alert") && !html.contains("alert"));
-    assert!(html.contains("<title>") && html.contains("<article>"), "{html}");
+    assert!(
+        html.contains("<title>") && html.contains("<article>"),
+        "{html}"
+    );
 }
 
 #[test]
@@ -105,10 +118,17 @@ fn tables_become_tables() {
     let table = markdown(html);
     let rows: Vec<&str> = table.lines().collect();
     assert_eq!(rows.len(), 3, "{table}");
-    assert!(rows[0].contains("Harbour") && rows[0].starts_with('|'), "{table}");
-    assert!(rows[2].contains("**Quay**") && rows[2].contains(r"4.1 \| 4.2"), "{table}");
+    assert!(
+        rows[0].contains("Harbour") && rows[0].starts_with('|'),
+        "{table}"
+    );
+    assert!(
+        rows[2].contains("**Quay**") && rows[2].contains(r"4.1 \| 4.2"),
+        "{table}"
+    );
     // One without a header row.
-    let table = markdown("<table><tr><td>a</td><td>b</td></tr><tr><td>1</td><td>2</td></tr></table>");
+    let table =
+        markdown("<table><tr><td>a</td><td>b</td></tr><tr><td>1</td><td>2</td></tr></table>");
     assert_eq!(table.lines().count(), 3, "{table}");
     assert!(table.lines().nth(1).unwrap().contains("---"), "{table}");
 }
@@ -117,19 +137,33 @@ fn tables_become_tables() {
 fn code_keeps_its_lines_and_its_language() {
     let html = "<div class='highlight-source-rust'><pre><span class=k>fn</span> main() {\n\n\n    \
                 a &lt; b;\n}</pre></div>";
-    assert_eq!(markdown(html), "```rust\nfn main() {\n\n\n    a < b;\n}\n```");
-    let html = "<p>Call <code>a_b*</code>:</p><pre><code class='language-sh'>ls<br>pwd</code></pre>";
+    assert_eq!(
+        markdown(html),
+        "```rust\nfn main() {\n\n\n    a < b;\n}\n```"
+    );
+    let html =
+        "<p>Call <code>a_b*</code>:</p><pre><code class='language-sh'>ls<br>pwd</code></pre>";
     assert_eq!(markdown(html), "Call `a_b*`:\n\n```sh\nls\npwd\n```");
 }
 
 #[test]
 fn lists_keep_their_nesting() {
-    let html = "<ol><li>One<ul><li>a</li><li>b<ul><li>deep</li></ul></li></ul></li><li>Two</li></ol>";
+    let html =
+        "<ol><li>One<ul><li>a</li><li>b<ul><li>deep</li></ul></li></ul></li><li>Two</li></ol>";
     let list = markdown(html);
-    let lines: Vec<&str> = list.lines().filter(|line| !line.trim().is_empty()).collect();
-    let indents: Vec<usize> = lines.iter().map(|l| l.len() - l.trim_start().len()).collect();
+    let lines: Vec<&str> = list
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    let indents: Vec<usize> = lines
+        .iter()
+        .map(|l| l.len() - l.trim_start().len())
+        .collect();
     assert_eq!(lines.len(), 5, "{list}");
-    assert!(lines[0].starts_with("1. One") && lines[4].starts_with("2. Two"), "{list}");
+    assert!(
+        lines[0].starts_with("1. One") && lines[4].starts_with("2. Two"),
+        "{list}"
+    );
     assert!(indents[0] < indents[1] && indents[2] < indents[3], "{list}");
 }
 
@@ -141,9 +175,15 @@ fn addresses_are_in_full() {
     let converted = convert(html, &wanted());
     let text = converted.markdown.unwrap();
     assert!(text.contains("[x](https://news.example/b/c?d#e)"), "{text}");
-    assert!(text.contains("![An image](https://news.example/b/i.png)"), "{text}");
+    assert!(
+        text.contains("![An image](https://news.example/b/i.png)"),
+        "{text}"
+    );
     assert!(!text.contains("javascript:"), "{text}");
-    assert_eq!(converted.links.unwrap(), ["https://news.example/b/c?d#e", "mailto:a@b.test"]);
+    assert_eq!(
+        converted.links.unwrap(),
+        ["https://news.example/b/c?d#e", "mailto:a@b.test"]
+    );
     let images = ["i.png", "l.png", "lazy.png"].map(|i| format!("https://news.example/b/{i}"));
     assert_eq!(converted.images.unwrap(), images);
 }
@@ -152,13 +192,21 @@ fn addresses_are_in_full() {
 fn images_in_the_text_go_unless_they_are_wanted() {
     let html = "<p>a <img alt=dot src='data:image/png;base64,iVBORw0KGgo='></p>";
     let text = markdown(html);
-    assert!(text.contains("dot") && text.contains("Base64-Image-Removed"), "{text}");
+    assert!(
+        text.contains("dot") && text.contains("Base64-Image-Removed"),
+        "{text}"
+    );
     assert!(!text.contains("iVBOR"), "{text}");
     let wanted = Wanted {
         remove_base64_images: false,
         ..wanted()
     };
-    assert!(convert(html, &wanted).markdown.unwrap().contains("iVBORw0KGgo="));
+    assert!(
+        convert(html, &wanted)
+            .markdown
+            .unwrap()
+            .contains("iVBORw0KGgo=")
+    );
 }
 
 #[test]
@@ -179,7 +227,15 @@ fn tags_are_kept_and_left_out_by_selector() {
 
 #[test]
 fn odd_pages_are_converted_too() {
-    for html in ["", " ", "<", "<html>", "\u{0}", "<!-- only -->", "<body><p>"] {
+    for html in [
+        "",
+        " ",
+        "<",
+        "<html>",
+        "\u{0}",
+        "<!-- only -->",
+        "<body><p>",
+    ] {
         let converted = convert(html, &wanted());
         assert!(converted.markdown.unwrap().len() < 10, "{html:?}");
     }
@@ -188,7 +244,12 @@ fn odd_pages_are_converted_too() {
 /// On the small stack that blocking threads have.
 #[test]
 fn a_hundred_thousand_nested_elements_do_not_use_up_the_stack() {
-    for (open, close) in [("<div>", "</div>"), ("<ul><li>", ""), ("<b>", ""), ("<table><tr><td>", "")] {
+    for (open, close) in [
+        ("<div>", "</div>"),
+        ("<ul><li>", ""),
+        ("<b>", ""),
+        ("<table><tr><td>", ""),
+    ] {
         let count = if open == "<div>" { 100_000 } else { 5_000 };
         let html = format!("{}deep{}", open.repeat(count), close.repeat(count));
         let convert = move || {
@@ -198,7 +259,9 @@ fn a_hundred_thousand_nested_elements_do_not_use_up_the_stack() {
             };
             convert(&html, &wanted).markdown.unwrap()
         };
-        let thread = std::thread::Builder::new().stack_size(2 << 20).spawn(convert);
+        let thread = std::thread::Builder::new()
+            .stack_size(2 << 20)
+            .spawn(convert);
         let text = thread.unwrap().join().unwrap();
         assert!(text.contains("deep"), "{open}: {}", text.len());
     }
@@ -206,8 +269,14 @@ fn a_hundred_thousand_nested_elements_do_not_use_up_the_stack() {
 
 #[test]
 fn text_is_fenced_by_its_type() {
-    assert_eq!(as_markdown("{\"a\": 1}\n", "application/json"), "```json\n{\"a\": 1}\n```");
+    assert_eq!(
+        as_markdown("{\"a\": 1}\n", "application/json"),
+        "```json\n{\"a\": 1}\n```"
+    );
     assert_eq!(as_markdown("a *b*\n", "text/plain; charset=utf-8"), "a *b*");
-    assert_eq!(as_markdown("<a>```</a>", "text/xml"), "````xml\n<a>```</a>\n````");
+    assert_eq!(
+        as_markdown("<a>```</a>", "text/xml"),
+        "````xml\n<a>```</a>\n````"
+    );
     assert_eq!(as_html("a<b>&"), "<pre>a&lt;b>&amp;</pre>");
 }

@@ -15,7 +15,9 @@ const LANGUAGES: [(&str, &str); 9] = [
 
 /// Text as markdown: as it is when it is plain, else in a fence that nothing in it closes.
 pub(in crate::scrape) fn as_markdown(text: &str, content_type: &str) -> String {
-    let language = LANGUAGES.iter().find(|(part, _)| content_type.contains(part));
+    let language = LANGUAGES
+        .iter()
+        .find(|(part, _)| content_type.contains(part));
     let Some((_, language)) = language else {
         return text.trim_end().to_owned();
     };
