@@ -69,7 +69,8 @@ pub fn router(gateway: Gateway) -> Router {
 /// One span and one line for each request. Of its path only the pattern: the rest may be a secret.
 async fn log(request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>();
-    let span = info_span!("http", method = %request.method(), route = route.map(MatchedPath::as_str));
+    let span =
+        info_span!("http", method = %request.method(), route = route.map(MatchedPath::as_str));
     async {
         let response = next.run(request).await;
         debug!(status = response.status().as_u16(), "answered");

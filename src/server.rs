@@ -215,9 +215,15 @@ impl Core {
             grpc::routes(self.registry.clone(), self.limits, self.host.clone()).await?;
         let router = self.router(routes);
         let speaks = connection::Speaks::Either;
-        connection::serve(socket, speaks, http::Peer::LOCAL, router, CancellationToken::new())
-            .await
-            .map_err(anyhow::Error::from_boxed)
+        connection::serve(
+            socket,
+            speaks,
+            http::Peer::LOCAL,
+            router,
+            CancellationToken::new(),
+        )
+        .await
+        .map_err(anyhow::Error::from_boxed)
     }
 
     fn router(&self, routes: tonic::service::Routes) -> axum::Router {

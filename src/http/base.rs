@@ -295,9 +295,15 @@ mod tests {
         let front = front("", &["127.0.0.0/8", "10.0.0.0/8"]);
         for (said, expected) in [
             ("proto=https;host=a.example", "https://a.example"),
-            ("Proto=HTTPS; Host=\"a.example:8443\"", "https://a.example:8443"),
+            (
+                "Proto=HTTPS; Host=\"a.example:8443\"",
+                "https://a.example:8443",
+            ),
             // The nearest proxy's word is the last; what stands before it is its caller's.
-            ("host=evil.example, for=1.2.3.4;host=a.example", "http://a.example"),
+            (
+                "host=evil.example, for=1.2.3.4;host=a.example",
+                "http://a.example",
+            ),
             (
                 "host=evil.example, for=1.2.3.4;proto=https;host=a.example, for=\"10.1.1.1:80\";host=b",
                 "https://a.example",
@@ -323,7 +329,13 @@ mod tests {
         let named = |peer, list: &[(&'static str, &str)]| {
             front.is_named(peer, &Uri::from_static("/"), &headers(list))
         };
-        for host in ["localhost", "LocalHost:1", "127.0.0.1:7370", "[::1]:80", "p.example"] {
+        for host in [
+            "localhost",
+            "LocalHost:1",
+            "127.0.0.1:7370",
+            "[::1]:80",
+            "p.example",
+        ] {
             assert!(named(Peer::LOCAL, &[("host", host)]), "{host}");
         }
         for host in [

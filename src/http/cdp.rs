@@ -34,7 +34,11 @@ fn socket_url(base: &Base, id: SessionId, token: &str) -> String {
     base.socket(&format!("{PREFIX}{id}?token={token}"))
 }
 
-async fn open(gateway: &Gateway, id: SessionId, uri: &Uri) -> Result<(CdpAccess, String), ApiError> {
+async fn open(
+    gateway: &Gateway,
+    id: SessionId,
+    uri: &Uri,
+) -> Result<(CdpAccess, String), ApiError> {
     let token = query_value(uri, "token").unwrap_or_default();
     let access = gateway.registry.cdp(id, &token).await?;
     Ok((access, token))

@@ -74,11 +74,23 @@ mod tests {
         for good in ["", "https://a.example", "http://a:8080/", "https://[::1]"] {
             assert_eq!(refused(good, &[]), None, "{good}");
         }
-        for bad in ["a.example", "ftp://a", "https://a/b", "https://a/?b", "https://u:p@a"] {
+        for bad in [
+            "a.example",
+            "ftp://a",
+            "https://a/b",
+            "https://a/?b",
+            "https://u:p@a",
+        ] {
             assert_eq!(refused(bad, &[]), Some("http.public_url"), "{bad}");
         }
         assert_eq!(refused("", &["https://a.example", "http://b:81"]), None);
-        for bad in ["*", "null", "https://a.example/", "https://A.example", "https://a:443"] {
+        for bad in [
+            "*",
+            "null",
+            "https://a.example/",
+            "https://A.example",
+            "https://a:443",
+        ] {
             assert_eq!(refused("", &[bad]), Some("http.cors_origins"), "{bad}");
         }
     }

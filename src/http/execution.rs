@@ -57,7 +57,10 @@ impl Code {
         options.code = match (self.code, self.prompt) {
             (Some(code), _) => code,
             (None, Some(prompt)) if !prompt.is_empty() => {
-                return Err(ApiError::not_there("prompt", "nothing here acts on prompts yet"));
+                return Err(ApiError::not_there(
+                    "prompt",
+                    "nothing here acts on prompts yet",
+                ));
             }
             (None, _) => {
                 let message = "Either 'code' or 'prompt' must be provided.";
@@ -170,7 +173,10 @@ mod tests {
         assert_eq!(complaint("", None), "Execution failed");
         assert_eq!(complaint("", thrown("x")), "Error: x");
         assert_eq!(complaint("at y\n", None), "at y");
-        assert_eq!(complaint("Error: x\n  at y\n", thrown("x")), "Error: x\n  at y");
+        assert_eq!(
+            complaint("Error: x\n  at y\n", thrown("x")),
+            "Error: x\n  at y"
+        );
         assert_eq!(complaint("warned\n", thrown("x")), "warned\nError: x");
     }
 }

@@ -82,7 +82,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Session {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let Params(values) = Params::<HashMap<String, String>>::from_request_parts(parts, state).await?;
+        let Params(values) =
+            Params::<HashMap<String, String>>::from_request_parts(parts, state).await?;
         let id = values.get("id").and_then(|id| id.parse().ok());
         id.map(Self).ok_or_else(|| {
             let message = "Invalid session ID format. Session ID must be a valid UUID.";

@@ -43,9 +43,11 @@ struct Key;
 
 impl Modify for Key {
     fn modify(&self, document: &mut OpenApi) {
-        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(
-            "A key of this daemon; without keys configured, whatever is sent is accepted.",
-        ));
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some(
+                "A key of this daemon; without keys configured, whatever is sent is accepted.",
+            ));
         let components = document.components.get_or_insert_default();
         components.add_security_scheme(KEY, SecurityScheme::Http(scheme.build()));
     }

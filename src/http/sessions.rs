@@ -71,7 +71,10 @@ impl CreateRequest {
             return Err(ApiError::not_there("profile", "nothing here is saved yet"));
         }
         if self.prompt.is_some() {
-            return Err(ApiError::not_there("prompt", "nothing here acts on prompts yet"));
+            return Err(ApiError::not_there(
+                "prompt",
+                "nothing here acts on prompts yet",
+            ));
         }
         Ok(options)
     }
@@ -215,7 +218,9 @@ pub(super) async fn list(
         return Err(ApiError::bad_field("status", message));
     }
     // Bounded by how many sessions there may be, and are remembered.
-    let (known, _) = gateway.registry.list(&caller.owner, &states, None, usize::MAX);
+    let (known, _) = gateway
+        .registry
+        .list(&caller.owner, &states, None, usize::MAX);
     let item = |view: &SessionView| Item {
         id: view.id.to_string(),
         status: list_status(view.state),

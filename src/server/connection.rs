@@ -90,8 +90,12 @@ pub(super) async fn accept(
                 begun = tokio::time::timeout(HEADER_TIMEOUT, begin(socket, tls)) => begun,
             };
             let served = match begun {
-                Ok(Ok(Begun::Plain(socket))) => serve(socket, Speaks::Either, peer, router, stop).await,
-                Ok(Ok(Begun::Tls(socket, speaks))) => serve(socket, speaks, peer, router, stop).await,
+                Ok(Ok(Begun::Plain(socket))) => {
+                    serve(socket, Speaks::Either, peer, router, stop).await
+                }
+                Ok(Ok(Begun::Tls(socket, speaks))) => {
+                    serve(socket, speaks, peer, router, stop).await
+                }
                 Ok(Err(error)) => Err(error.into()),
                 Err(_) => Err("it said nothing".into()),
             };

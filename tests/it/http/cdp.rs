@@ -31,7 +31,9 @@ fn cdp_path(session: &Value) -> String {
 async fn connect(url: &str, origin: Option<&str>) -> Result<WebSocketStream<TcpStream>, Error> {
     let mut request = url.into_client_request().unwrap();
     if let Some(origin) = origin {
-        request.headers_mut().insert("origin", origin.parse().unwrap());
+        request
+            .headers_mut()
+            .insert("origin", origin.parse().unwrap());
     }
     let stream = TcpStream::connect(request.uri().authority().unwrap().as_str()).await?;
     let (socket, _) = tokio_tungstenite::client_async(request, stream).await?;
@@ -86,7 +88,8 @@ async fn playwright_connects_by_both_kinds_of_url_and_its_close_ends_nothing() {
     let http = http();
     let session = created(&http).await;
     let page = site().url("/");
-    let code = format!("await page.goto('{page}'); await page.evaluate(() => {{ window.left = 'here' }})");
+    let code =
+        format!("await page.goto('{page}'); await page.evaluate(() => {{ window.left = 'here' }})");
     execute(&http, &session, "node", &code).await;
     let script = "
         const browsers = await Promise.all([1, 2, 3].map(() => chromium.connectOverCDP(url)));
@@ -105,7 +108,13 @@ async fn playwright_connects_by_both_kinds_of_url_and_its_close_ends_nothing() {
     for url in [cdp_url(&session), &by_http] {
         assert_eq!(playwright(url, script).await, expected);
     }
-    let kept = execute(&http, &session, "node", "await page.evaluate(() => window.left)").await;
+    let kept = execute(
+        &http,
+        &session,
+        "node",
+        "await page.evaluate(() => window.left)",
+    )
+    .await;
     assert_eq!(kept["result"], "here");
     http.delete(&path(&session)).await.good();
 }
@@ -130,7 +139,13 @@ async fn agent_browser_works_by_the_url_and_its_close_ends_nothing() {
     let http = http();
     let session = created(&http).await;
     let page = site().url("/");
-    execute(&http, &session, "node", &format!("await page.goto('{page}')")).await;
+    execute(
+        &http,
+        &session,
+        "node",
+        &format!("await page.goto('{page}')"),
+    )
+    .await;
     let home = tempfile::tempdir().unwrap();
     let program = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("runners/node/node_modules/agent-browser/bin/agent-browser-linux-x64");
@@ -165,19 +180,37 @@ async fn the_url_is_a_capability_that_ends_with_its_session() {
     let (bare, token) = url.split_once("?token=").unwrap();
     let (_, foreign) = cdp_url(&other).split_once("?token=").unwrap();
     assert_ne!(token, foreign);
-    for wrong in ["", "?token=", &format!("?token={foreign}"), &format!("?token={token}x")] {
-        assert_eq!(status_of(&format!("{bare}{wrong}"), None).await, 403, "{wrong}");
+    for wrong in [
+        "",
+        "?token=",
+        &format!("?token={foreign}"),
+        &format!("?token={token}x"),
+    ] {
+        assert_eq!(
+            status_of(&format!("{bare}{wrong}"), None).await,
+            403,
+            "{wrong}"
+        );
     }
-    let unknown = cdp.replace(session["id"].as_str().unwrap(), &uuid::Uuid::now_v7().to_string());
+    let unknown = cdp.replace(
+        session["id"].as_str().unwrap(),
+        &uuid::Uuid::now_v7().to_string(),
+    );
     let asked = cdp.replace(token, foreign);
     // Whether a session is there is not told.
-    let (first, second) = (http.get(&asked).await.refused(403), http.get(&unknown).await.refused(403));
+    let (first, second) = (
+        http.get(&asked).await.refused(403),
+        http.get(&unknown).await.refused(403),
+    );
     assert!(first.ends_with("with this token") && second.ends_with("with this token"));
     for origin in ["https://evil.example", "null", &daemon().url()] {
         assert_eq!(status_of(url, Some(origin)).await, 403, "{origin}");
     }
     http.get(&cdp).await.refused(426);
-    let version = http.get(&cdp.replacen('?', "/json/version?", 1)).await.json();
+    let version = http
+        .get(&cdp.replacen('?', "/json/version?", 1))
+        .await
+        .json();
     assert_eq!(version["webSocketDebuggerUrl"], url);
 
     let mut socket = connect(url, None).await.unwrap();
@@ -195,7 +228,10 @@ async fn the_url_is_a_capability_that_ends_with_its_session() {
 
 #[tokio::test]
 async fn places_for_clients_are_bounded_and_come_free_again() {
-    let daemon = Daemon::start(binary(), "[cdp]\nmax_clients = 3\n[log]\nfilter = \"debug\"\n");
+    let daemon = Daemon::start(
+        binary(),
+        "[cdp]\nmax_clients = 3\n[log]\nfilter = \"debug\"\n",
+    );
     let http = Http::new(&daemon.url());
     let session = created(&http).await;
     // One of the three is the node runner's.
@@ -207,7 +243,10 @@ async fn places_for_clients_are_bounded_and_come_free_again() {
     }
     let mut third = connect(cdp_url(&session), None).await.unwrap();
     let end = third.next().await.unwrap().unwrap();
-    assert!(matches!(&end, Message::Close(Some(why)) if why.reason.contains("3 clients")), "{end:?}");
+    assert!(
+        matches!(&end, Message::Close(Some(why)) if why.reason.contains("3 clients")),
+        "{end:?}"
+    );
     drop(sockets);
     eventually(Duration::from_secs(20), async || {
         let mut socket = connect(cdp_url(&session), None).await.unwrap();
@@ -242,10 +281,22 @@ async fn commands_of_a_client_keep_a_session_from_being_idle() {
     // A connection that asks for nothing is not activity.
     eventually(Duration::from_secs(60), async || {
         let found = http.get(&path(&session)).await.good();
-        (found["status"] == "stopped").then_some(()).ok_or(found.to_string())
+        (found["status"] == "stopped")
+            .then_some(())
+            .ok_or(found.to_string())
     })
     .await;
-    let late = http.send(Method::POST, &format!("{}/execute", path(&session)), &[], r#"{"code":"1"}"#).await;
-    assert_eq!(late.json()["details"][0]["message"], "it was idle for too long");
+    let late = http
+        .send(
+            Method::POST,
+            &format!("{}/execute", path(&session)),
+            &[],
+            r#"{"code":"1"}"#,
+        )
+        .await;
+    assert_eq!(
+        late.json()["details"][0]["message"],
+        "it was idle for too long"
+    );
     assert_eq!(late.refused(410), "Browser session has been destroyed.");
 }

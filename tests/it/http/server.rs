@@ -35,9 +35,15 @@ impl Files {
         let write = |name, text: String| std::fs::write(directory.path().join(name), text).unwrap();
         write("certificate.pem", certificate.cert.pem());
         write("key.pem", certificate.signing_key.serialize_pem());
-        write("other.pem", rcgen::KeyPair::generate().unwrap().serialize_pem());
+        write(
+            "other.pem",
+            rcgen::KeyPair::generate().unwrap().serialize_pem(),
+        );
         write("empty.pem", String::new());
-        Self { directory, certificate }
+        Self {
+            directory,
+            certificate,
+        }
     }
 
     fn config(&self, certificate: &str, key: &str) -> String {
@@ -56,8 +62,14 @@ impl Files {
         config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
         let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         let name = pki_types::ServerName::try_from("localhost").unwrap();
-        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
-        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(protocol.as_bytes()));
+        let stream = TlsConnector::from(Arc::new(config))
+            .connect(name, stream)
+            .await
+            .unwrap();
+        assert_eq!(
+            stream.get_ref().1.alpn_protocol(),
+            Some(protocol.as_bytes())
+        );
         stream
     }
 }
@@ -73,14 +85,24 @@ async fn one_port_speaks_https_in_both_versions_and_grpc() {
     let host = format!("localhost:{port}");
 
     let stream = files.connect(port, "http/1.1").await;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
     tokio::spawn(connection);
-    let request = |uri: &str| Request::post(uri).header("host", &host).body(Full::<Bytes>::default());
-    let reply = sender.send_request(request("/v2/browser").unwrap()).await.unwrap();
+    let request = |uri: &str| {
+        Request::post(uri)
+            .header("host", &host)
+            .body(Full::<Bytes>::default())
+    };
+    let reply = sender
+        .send_request(request("/v2/browser").unwrap())
+        .await
+        .unwrap();
     let body = reply.into_body().collect().await.unwrap().to_bytes();
     let session: Value = serde_json::from_slice(&body).unwrap();
-    let cdp = session["cdpUrl"].as_str().unwrap_or_else(|| panic!("{session}"));
+    let cdp = session["cdpUrl"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{session}"));
     assert!(cdp.starts_with(&format!("wss://{host}/cdp/")), "{cdp}");
 
     // CDP over TLS.
@@ -94,11 +116,18 @@ async fn one_port_speaks_https_in_both_versions_and_grpc() {
 
     let stream = files.connect(port, "h2").await;
     let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
     tokio::spawn(connection);
-    let health = Request::get(format!("https://{host}/health")).body(Full::default()).unwrap();
+    let health = Request::get(format!("https://{host}/health"))
+        .body(Full::default())
+        .unwrap();
     let reply = sender.send_request(health).await.unwrap();
-    assert_eq!((reply.status().as_u16(), reply.version()), (200, Version::HTTP_2));
+    assert_eq!(
+        (reply.status().as_u16(), reply.version()),
+        (200, Version::HTTP_2)
+    );
     // An empty message in gRPC's frame.
     let check = Request::post(format!("https://{host}/grpc.health.v1.Health/Check"))
         .header("content-type", "application/grpc")
@@ -106,7 +135,14 @@ async fn one_port_speaks_https_in_both_versions_and_grpc() {
         .body(Full::from(Bytes::from_static(&[0; 5])))
         .unwrap();
     let reply = sender.send_request(check).await.unwrap();
-    let trailers = reply.into_body().collect().await.unwrap().trailers().cloned().unwrap();
+    let trailers = reply
+        .into_body()
+        .collect()
+        .await
+        .unwrap()
+        .trailers()
+        .cloned()
+        .unwrap();
     assert_eq!(trailers["grpc-status"], "0");
 }
 
@@ -116,7 +152,9 @@ fn complaint(config: &str) -> String {
     let file = directory.path().join("pagebox.toml");
     std::fs::write(&file, config).unwrap();
     let mut command: Command = host::command(binary());
-    command.args(["serve", "--listen", "127.0.0.1:0", "--config"]).arg(&file);
+    command
+        .args(["serve", "--listen", "127.0.0.1:0", "--config"])
+        .arg(&file);
     let done = command.output().unwrap();
     assert!(!done.status.success());
     String::from_utf8(done.stderr).unwrap()
@@ -131,11 +169,19 @@ fn bad_files_are_named_at_the_start() {
         ("empty.pem", "key.pem", "tls.certificate", "empty.pem"),
         ("key.pem", "key.pem", "tls.certificate", "key.pem"),
         ("certificate.pem", "missing.pem", "tls.key", "missing.pem"),
-        ("certificate.pem", "certificate.pem", "tls.key", "certificate.pem"),
+        (
+            "certificate.pem",
+            "certificate.pem",
+            "tls.key",
+            "certificate.pem",
+        ),
         ("certificate.pem", "other.pem", "tls.key", "other.pem"),
     ] {
         let said = complaint(&files.config(certificate, key));
-        assert!(said.contains(key_name) && said.contains(&named(file)), "{said}");
+        assert!(
+            said.contains(key_name) && said.contains(&named(file)),
+            "{said}"
+        );
     }
     let said = complaint("[tls]\ncertificate = \"/a.pem\"\n");
     assert!(said.contains("tls.key: is missing"), "{said}");
@@ -152,22 +198,45 @@ async fn a_daemon_that_drains_is_healthy_and_not_ready() {
     let session = created(&http).await;
     let running = tokio::spawn({
         let (http, session) = (http.clone(), session.clone());
-        async move { execute(&http, &session, "bash", "echo begun > /tmp/begun; sleep 8; echo done").await }
+        async move {
+            execute(
+                &http,
+                &session,
+                "bash",
+                "echo begun > /tmp/begun; sleep 8; echo done",
+            )
+            .await
+        }
     });
     eventually(Duration::from_secs(60), async || {
-        let seen = execute(&http, &session, "python", "import os; os.path.exists('/tmp/begun')").await;
-        (seen["result"] == "True").then_some(()).ok_or(seen.to_string())
+        let seen = execute(
+            &http,
+            &session,
+            "python",
+            "import os; os.path.exists('/tmp/begun')",
+        )
+        .await;
+        (seen["result"] == "True")
+            .then_some(())
+            .ok_or(seen.to_string())
     })
     .await;
     daemon.signal("TERM");
     eventually(Duration::from_secs(20), async || {
         let reply = http.get("/ready").await;
-        (reply.status == 503).then(|| reply.refused(503)).ok_or("ready".to_owned())
+        (reply.status == 503)
+            .then(|| reply.refused(503))
+            .ok_or("ready".to_owned())
     })
     .await;
     assert_eq!(http.get("/health").await.good()["status"], "ok");
     http.post("/v2/browser", &json!({})).await.refused(503);
-    http.post(&format!("{}/execute", path(&session)), &json!({ "code": "1" })).await.refused(503);
+    http.post(
+        &format!("{}/execute", path(&session)),
+        &json!({ "code": "1" }),
+    )
+    .await
+    .refused(503);
     assert_eq!(running.await.unwrap()["stdout"], "done\n");
     assert!(daemon.wait(Duration::from_secs(60)).success());
 }

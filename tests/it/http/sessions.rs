@@ -22,12 +22,22 @@ async fn a_session_from_its_start_to_its_end() {
     assert_eq!(session["liveViewUrl"], "");
     assert_eq!(session["interactiveLiveViewUrl"], "");
     let cdp = session["cdpUrl"].as_str().unwrap();
-    let start = format!("ws://{}/cdp/{}?token=", http.host(), session["id"].as_str().unwrap());
+    let start = format!(
+        "ws://{}/cdp/{}?token=",
+        http.host(),
+        session["id"].as_str().unwrap()
+    );
     assert_eq!(cdp.strip_prefix(&start).map(str::len), Some(43), "{cdp}");
     let expires = session["expiresAt"].as_str().unwrap();
-    let expires = time::OffsetDateTime::parse(expires, &time::format_description::well_known::Rfc3339);
-    let left = SystemTime::from(expires.unwrap()).duration_since(SystemTime::now()).unwrap();
-    assert!((Duration::from_secs(500)..=Duration::from_secs(600)).contains(&left), "{left:?}");
+    let expires =
+        time::OffsetDateTime::parse(expires, &time::format_description::well_known::Rfc3339);
+    let left = SystemTime::from(expires.unwrap())
+        .duration_since(SystemTime::now())
+        .unwrap();
+    assert!(
+        (Duration::from_secs(500)..=Duration::from_secs(600)).contains(&left),
+        "{left:?}"
+    );
 
     let other = format!("/v2/interact/{}", session["id"].as_str().unwrap());
     for path in [path(&session), other] {
@@ -39,12 +49,24 @@ async fn a_session_from_its_start_to_its_end() {
         assert_eq!(found, expected);
     }
     let listed = async |status: &str| -> Option<Value> {
-        let all = http.get(&format!("/v2/browser?status={status}")).await.good();
+        let all = http
+            .get(&format!("/v2/browser?status={status}"))
+            .await
+            .good();
         let sessions = all["sessions"].as_array().unwrap().clone();
-        sessions.into_iter().find(|item| item["id"] == session["id"])
+        sessions
+            .into_iter()
+            .find(|item| item["id"] == session["id"])
     };
     let item = listed("active").await.expect("it is active");
-    for text in ["id", "status", "cdpUrl", "liveViewUrl", "createdAt", "lastActivity"] {
+    for text in [
+        "id",
+        "status",
+        "cdpUrl",
+        "liveViewUrl",
+        "createdAt",
+        "lastActivity",
+    ] {
         assert!(item[text].is_string(), "{text} of {item}");
     }
     assert_eq!(item["status"], "active");
@@ -56,7 +78,10 @@ async fn a_session_from_its_start_to_its_end() {
     assert!(deleted["sessionDurationMs"].is_u64(), "{deleted}");
     assert_eq!(deleted["creditsBilled"], 2);
     let again = http.delete(&path(&session)).await.good();
-    assert_eq!(again, json!({ "success": true, "status": "stopped", "creditsBilled": 2 }));
+    assert_eq!(
+        again,
+        json!({ "success": true, "status": "stopped", "creditsBilled": 2 })
+    );
 
     assert_eq!(listed("active").await, None);
     let item = listed("destroyed").await.expect("it is remembered");
@@ -64,9 +89,17 @@ async fn a_session_from_its_start_to_its_end() {
     let found = http.get(&path(&session)).await.good();
     assert_eq!(found["status"], "stopped");
     assert_eq!(found["sessionDurationMs"], deleted["sessionDurationMs"]);
-    let late = http.post(&format!("{}/execute", path(&session)), &json!({ "code": "1" })).await;
+    let late = http
+        .post(
+            &format!("{}/execute", path(&session)),
+            &json!({ "code": "1" }),
+        )
+        .await;
     assert_eq!(late.refused(410), "Browser session has been destroyed.");
-    assert_eq!(late.json()["details"], json!([{ "message": "it was stopped" }]));
+    assert_eq!(
+        late.json()["details"],
+        json!([{ "message": "it was stopped" }])
+    );
 }
 
 #[tokio::test]
@@ -81,29 +114,60 @@ async fn every_way_code_ends_is_an_answer() {
             "exitCode": 0, "killed": false, "truncated": false,
         })
     };
-    assert_eq!(run("node", "console.log('a'); 'b'").await, expected("a\n", "b"));
+    assert_eq!(
+        run("node", "console.log('a'); 'b'").await,
+        expected("a\n", "b")
+    );
     assert_eq!(run("node", "console.log('a')").await, expected("a\n", "a"));
     assert_eq!(run("python", "print('p')").await, expected("p\n", "p"));
-    assert_eq!(run("bash", "echo one; echo two").await, expected("one\ntwo\n", "one\ntwo"));
+    assert_eq!(
+        run("bash", "echo one; echo two").await,
+        expected("one\ntwo\n", "one\ntwo")
+    );
     let url = site().url("/");
-    let title = run("node", &format!("await page.goto('{url}'); await page.title()")).await;
+    let title = run(
+        "node",
+        &format!("await page.goto('{url}'); await page.title()"),
+    )
+    .await;
     assert_eq!(title["result"], "Tidewater Almanac");
     let object = run("node", "({ a: 1 })").await;
     assert_eq!(object["result"], r#"{"a":1}"#);
 
     let thrown = run("node", "throw new TypeError('no such harbour')").await;
-    assert_eq!((&thrown["success"], &thrown["exitCode"]), (&json!(true), &json!(1)));
-    assert!(thrown["error"].as_str().unwrap().contains("TypeError: no such harbour"), "{thrown}");
+    assert_eq!(
+        (&thrown["success"], &thrown["exitCode"]),
+        (&json!(true), &json!(1))
+    );
+    assert!(
+        thrown["error"]
+            .as_str()
+            .unwrap()
+            .contains("TypeError: no such harbour"),
+        "{thrown}"
+    );
     let failed = run("bash", "echo lost >&2; exit 3").await;
-    assert_eq!((&failed["exitCode"], &failed["error"]), (&json!(3), &json!("lost")));
+    assert_eq!(
+        (&failed["exitCode"], &failed["error"]),
+        (&json!(3), &json!("lost"))
+    );
     assert_eq!(run("bash", "exit 4").await["error"], "Execution failed");
 
     let body = json!({ "code": "console.error('begun'); while (true) {}", "timeout": 1.5 });
-    let killed = http.post(&format!("{}/execute", path(&session)), &body).await.good();
-    assert_eq!((&killed["killed"], &killed["exitCode"]), (&json!(true), &json!(137)));
+    let killed = http
+        .post(&format!("{}/execute", path(&session)), &body)
+        .await
+        .good();
+    assert_eq!(
+        (&killed["killed"], &killed["exitCode"]),
+        (&json!(true), &json!(137))
+    );
     let error = killed["error"].as_str().unwrap();
     assert_eq!(error, "begun\nTimedOut: killed at its timeout of 1.5 s");
-    assert_eq!(run("node", "await page.title()").await["result"], "Tidewater Almanac");
+    assert_eq!(
+        run("node", "await page.title()").await["result"],
+        "Tidewater Almanac"
+    );
 
     let large = run("node", "'x'.repeat(20 << 20)").await;
     assert_eq!(large["result"].as_str().map(str::len), Some(20 << 20));
@@ -124,14 +188,19 @@ async fn a_caller_that_goes_away_ends_its_code_and_not_the_session() {
     let is_running = async |wanted: bool| {
         eventually(Duration::from_secs(60), async || {
             let now = runs("sleep", sleep);
-            (now == wanted).then_some(()).ok_or(format!("running: {now}"))
+            (now == wanted)
+                .then_some(())
+                .ok_or(format!("running: {now}"))
         })
         .await;
     };
     is_running(true).await;
     call.abort();
     is_running(false).await;
-    assert_eq!(execute(&http, &session, "bash", "echo on").await["stdout"], "on\n");
+    assert_eq!(
+        execute(&http, &session, "bash", "echo on").await["stdout"],
+        "on\n"
+    );
     http.delete(&path(&session)).await.good();
 }
 
@@ -141,23 +210,43 @@ async fn what_is_not_there_yet_is_said_by_name() {
     let session = created(&http).await;
     let own = path(&session);
     for (name, reply) in [
-        ("profile", http.post("/v2/browser", &json!({ "profile": { "name": "a" } })).await),
-        ("prompt", http.post("/v2/interact", &json!({ "prompt": "go" })).await),
-        ("prompt", http.post(&format!("{own}/execute"), &json!({ "prompt": "go" })).await),
+        (
+            "profile",
+            http.post("/v2/browser", &json!({ "profile": { "name": "a" } }))
+                .await,
+        ),
+        (
+            "prompt",
+            http.post("/v2/interact", &json!({ "prompt": "go" })).await,
+        ),
+        (
+            "prompt",
+            http.post(&format!("{own}/execute"), &json!({ "prompt": "go" }))
+                .await,
+        ),
         ("replay", http.get(&format!("{own}/replay")).await),
         ("replay", http.get(&format!("{own}/replay/0")).await),
         ("profile", http.delete("/v2/browser/profiles/a%20b").await),
     ] {
         let error = reply.refused(501);
-        assert!(error.starts_with(&format!("{name} is not available")), "{error}");
+        assert!(
+            error.starts_with(&format!("{name} is not available")),
+            "{error}"
+        );
     }
     // Clients ask for a recording without being told to; and code wins over a prompt.
     let body = json!({ "code": "1 + 1", "prompt": "add" });
     let ran = http.post(&format!("{own}/execute"), &body).await.good();
     assert_eq!(ran["result"], "2");
-    let body = json!({ "recordSession": true, "streamWebView": true, "location": { "country": "DE" } });
+    let body =
+        json!({ "recordSession": true, "streamWebView": true, "location": { "country": "DE" } });
     let second = http.post("/v2/browser", &body).await.good();
-    assert!(second["warning"].as_str().unwrap().contains("location.country"));
+    assert!(
+        second["warning"]
+            .as_str()
+            .unwrap()
+            .contains("location.country")
+    );
     for session in [session, second] {
         http.delete(&path(&session)).await.good();
     }

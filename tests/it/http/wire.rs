@@ -52,7 +52,11 @@ async fn every_malformed_request_gets_an_error_clients_can_read() {
         (Method::PUT, "/v2/browser", 405),
         (Method::GET, &format!("{UNKNOWN}/execute"), 405),
         (Method::PATCH, "/", 405),
-        (Method::DELETE, &format!("/v2/browser/profiles/{}", "a".repeat(129)), 400),
+        (
+            Method::DELETE,
+            &format!("/v2/browser/profiles/{}", "a".repeat(129)),
+            400,
+        ),
     ] {
         http.send(method, path, &[], "").await.refused(status);
     }
@@ -62,10 +66,14 @@ async fn every_malformed_request_gets_an_error_clients_can_read() {
     let reply = http.send(Method::POST, "/v2/browser", &[], "{").await;
     assert_eq!(reply.json()["code"], "BAD_REQUEST_INVALID_JSON");
     let gzip = [("content-encoding", "gzip")];
-    http.send(Method::POST, "/v2/browser", &gzip, "{}").await.refused(415);
+    http.send(Method::POST, "/v2/browser", &gzip, "{}")
+        .await
+        .refused(415);
     // A path of gRPC, asked in HTTP.
     let service = "/pagebox.v1.SessionService/ListSessions";
-    http.send(Method::POST, service, &[], "{}").await.refused(415);
+    http.send(Method::POST, service, &[], "{}")
+        .await
+        .refused(415);
 }
 
 #[tokio::test]
@@ -74,7 +82,10 @@ async fn unknown_keys_odd_headers_and_large_bodies_pass() {
     let headers = [("authorization", "Bearer"), ("x-origin", "mcp")];
     let body = r#"{"origin": 5, "integration": "cli", "blockAds": true, "zeroDataRetention": false,
                    "ttl": null, "somethingNew": {"deep": [1]}}"#;
-    let session = http.send(Method::POST, "/v2/browser", &headers, body).await.good();
+    let session = http
+        .send(Method::POST, "/v2/browser", &headers, body)
+        .await
+        .good();
     let path = format!("{}/execute", path(&session));
 
     let filler = "x".repeat(10 * 1000 * 1000);
@@ -90,10 +101,15 @@ async fn unknown_keys_odd_headers_and_large_bodies_pass() {
     let ran = http.post(&path, &code("é", 49_999)).await.good();
     assert_eq!(ran["result"].as_str().map(str::len), Some(99_998));
     let refused = http.post(&path, &code("é", 50_000)).await;
-    assert_eq!(refused.refused(400), "code is 100002 bytes long, more than 100000");
+    assert_eq!(
+        refused.refused(400),
+        "code is 100002 bytes long, more than 100000"
+    );
     for bare in ["Bearer", "Bearer ", "Bearer fc-anything", "Basic x"] {
         let headers = [("authorization", bare)];
-        http.send(Method::GET, "/v2/browser", &headers, "").await.good();
+        http.send(Method::GET, "/v2/browser", &headers, "")
+            .await
+            .good();
     }
     http.delete(path.trim_end_matches("/execute")).await.good();
 }
@@ -106,9 +122,13 @@ fn check_references(value: &Value, document: &Value) {
                 let pointer = reference.trim_start_matches('#');
                 assert!(document.pointer(pointer).is_some(), "{reference}");
             }
-            object.values().for_each(|value| check_references(value, document));
+            object
+                .values()
+                .for_each(|value| check_references(value, document));
         }
-        Value::Array(list) => list.iter().for_each(|value| check_references(value, document)),
+        Value::Array(list) => list
+            .iter()
+            .for_each(|value| check_references(value, document)),
         _ => {}
     }
 }
@@ -117,7 +137,10 @@ fn check_references(value: &Value, document: &Value) {
 async fn the_document_describes_every_path() {
     let http = http();
     let reply = http.get("/openapi.json").await;
-    assert_eq!((reply.status, reply.header("content-type")), (200, Some("application/json")));
+    assert_eq!(
+        (reply.status, reply.header("content-type")),
+        (200, Some("application/json"))
+    );
     let document = reply.json();
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
     check_references(&document, &document);
@@ -126,21 +149,34 @@ async fn the_document_describes_every_path() {
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
             found.push(format!("{method} {path}"));
-            assert!(ids.insert(operation["operationId"].to_string()), "{operation}");
+            assert!(
+                ids.insert(operation["operationId"].to_string()),
+                "{operation}"
+            );
             let refused = &operation["responses"]["403"]["content"]["application/json"]["schema"];
             assert_eq!(refused["$ref"], "#/components/schemas/Error", "{path}");
         }
     }
     let sessions = |prefix: &str| {
         [
-            "get ", "post ", "delete /{id}", "get /{id}", "post /{id}/execute", "get /{id}/replay",
-            "get /{id}/replay/{page}", "delete /profiles/{name}",
+            "get ",
+            "post ",
+            "delete /{id}",
+            "get /{id}",
+            "post /{id}/execute",
+            "get /{id}/replay",
+            "get /{id}/replay/{page}",
+            "delete /profiles/{name}",
         ]
         .map(|known| known.replacen(' ', &format!(" {prefix}"), 1))
     };
     let mut expected = [
-        "get /health", "get /ready", "get /v2/team/credit-usage", "get /v2/team/queue-status",
-        "get /cdp/{id}", "get /cdp/{id}/json/version",
+        "get /health",
+        "get /ready",
+        "get /v2/team/credit-usage",
+        "get /v2/team/queue-status",
+        "get /cdp/{id}",
+        "get /cdp/{id}/json/version",
     ]
     .map(str::to_owned)
     .to_vec();
@@ -149,7 +185,10 @@ async fn the_document_describes_every_path() {
     found.sort();
     expected.sort();
     assert_eq!(found, expected);
-    assert_eq!(document["components"]["securitySchemes"]["key"]["scheme"], "bearer");
+    assert_eq!(
+        document["components"]["securitySchemes"]["key"]["scheme"],
+        "bearer"
+    );
 }
 
 #[tokio::test]
@@ -158,10 +197,19 @@ async fn the_page_at_the_root_says_what_runs_here_and_runs_nothing() {
     let reply = http.get("/").await;
     let text = String::from_utf8(reply.body.to_vec()).unwrap();
     assert_eq!(reply.status, 200);
-    assert!(text.contains(env!("CARGO_PKG_VERSION")) && !text.contains("{{"), "{text}");
-    assert!(text.contains(&format!("curl -s -X POST http://{}/v2/browser", http.host())));
+    assert!(
+        text.contains(env!("CARGO_PKG_VERSION")) && !text.contains("{{"),
+        "{text}"
+    );
+    assert!(text.contains(&format!(
+        "curl -s -X POST http://{}/v2/browser",
+        http.host()
+    )));
     let policy = reply.header("content-security-policy").unwrap();
-    assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
+    assert!(
+        policy.starts_with("default-src 'none'; style-src 'sha256-"),
+        "{policy}"
+    );
     assert!(!policy.contains("unsafe") && !text.contains("<script"));
     // The style passes the policy: a browser shows it.
     let session = created(&http).await;
@@ -174,6 +222,9 @@ async fn the_page_at_the_root_says_what_runs_here_and_runs_nothing() {
         json!(text),
         json!(policy),
     );
-    assert_eq!(execute(&http, &session, "node", &code).await["result"], r#"[1,"736px"]"#);
+    assert_eq!(
+        execute(&http, &session, "node", &code).await["result"],
+        r#"[1,"736px"]"#
+    );
     http.delete(&path(&session)).await.good();
 }
