@@ -120,7 +120,7 @@ async fn one_port_speaks_https_in_both_versions_and_grpc() {
             .await
             .unwrap();
     tokio::spawn(connection);
-    let health = Request::get(format!("https://{host}/health"))
+    let health: Request<Full<Bytes>> = Request::get(format!("https://{host}/health"))
         .body(Full::default())
         .unwrap();
     let reply = sender.send_request(health).await.unwrap();
