@@ -38,7 +38,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         serde_path_to_error::deserialize(value)
             .map(Self)
             .map_err(|error| {
-                let field = error.path().to_string();
+                let field = match error.path().to_string() {
+                    whole if whole == "." => "body".to_owned(),
+                    field => field,
+                };
                 ApiError::bad_field(&field, &format!("is wrong: {}", error.inner()))
             })
     }

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::daemon::host::skip;
 
-const DOCUMENTS: [&str; 8] = [
+const DOCUMENTS: [&str; 9] = [
     "README.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
@@ -13,6 +13,7 @@ const DOCUMENTS: [&str; 8] = [
     "docs/ARCHITECTURE.md",
     "docs/sandbox.md",
     "docs/api.md",
+    "docs/http.md",
     "docs/egress.md",
 ];
 /// Directories whose files are meant when a document names a path under them.

@@ -19,7 +19,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, pki_types};
 use super::{created, execute, path};
 use crate::daemon::{Daemon, host};
 use crate::http_client::Http;
-use crate::leaks::eventually;
+use crate::leaks::{descendants, eventually};
 use crate::shared::binary;
 
 /// A certificate for localhost, and the files of it.
@@ -120,7 +120,7 @@ async fn one_port_speaks_https_in_both_versions_and_grpc() {
             .await
             .unwrap();
     tokio::spawn(connection);
-    let health = Request::get(format!("https://{host}/health"))
+    let health: Request<Full<Bytes>> = Request::get(format!("https://{host}/health"))
         .body(Full::default())
         .unwrap();
     let reply = sender.send_request(health).await.unwrap();
@@ -196,36 +196,25 @@ async fn a_daemon_that_drains_is_healthy_and_not_ready() {
     let http = Http::new(&daemon.url());
     assert_eq!(http.get("/ready").await.good()["status"], "ready");
     let session = created(&http).await;
+    let seconds = "12.0413";
     let running = tokio::spawn({
         let (http, session) = (http.clone(), session.clone());
-        async move {
-            execute(
-                &http,
-                &session,
-                "bash",
-                "echo begun > /tmp/begun; sleep 8; echo done",
-            )
-            .await
-        }
+        let code = format!("sleep {seconds}; echo done");
+        async move { execute(&http, &session, "bash", &code).await }
     });
     eventually(Duration::from_secs(60), async || {
-        let seen = execute(
-            &http,
-            &session,
-            "python",
-            "import os; os.path.exists('/tmp/begun')",
-        )
-        .await;
-        (seen["result"] == "True")
-            .then_some(())
-            .ok_or(seen.to_string())
+        let sleeps = descendants(daemon.pid()).iter().any(|process| {
+            let line = std::fs::read_to_string(format!("/proc/{}/cmdline", process.pid));
+            line.is_ok_and(|line| line.contains(seconds) && line.starts_with("sleep"))
+        });
+        sleeps.then_some(()).ok_or("nothing sleeps".to_owned())
     })
     .await;
     daemon.signal("TERM");
     eventually(Duration::from_secs(20), async || {
         let reply = http.get("/ready").await;
         (reply.status == 503)
-            .then(|| reply.refused(503))
+            .then(|| drop(reply.refused(503)))
             .ok_or("ready".to_owned())
     })
     .await;

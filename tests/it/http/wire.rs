@@ -224,7 +224,7 @@ async fn the_page_at_the_root_says_what_runs_here_and_runs_nothing() {
     );
     assert_eq!(
         execute(&http, &session, "node", &code).await["result"],
-        r#"[1,"736px"]"#
+        r#"[1,"800px"]"#
     );
     http.delete(&path(&session)).await.good();
 }
