@@ -4,7 +4,9 @@
 //! thread, with whatever privilege the process has; then privilege is dropped; only then does tokio
 //! run and anything from outside is read. Knows nothing of what a request means.
 
+mod authentication;
 mod connection;
+mod state;
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -15,13 +17,17 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Config, NodeFiles};
+use crate::config::{Config, KeysAre, NodeFiles, own_uids};
 use crate::doctor;
 use crate::egress;
 use crate::grpc::{self, Health};
 use crate::http;
 use crate::sandbox::{self, Image, Sandboxes, SpawnerConfig, SpawnerProcess};
 use crate::session::{Configs, Registry};
+use crate::store::Store;
+use crate::tenant::Keys;
+
+pub use state::DataDir;
 
 /// How long open connections may take to send what they owe, once everything has ended.
 const CONNECTION_GRACE: Duration = Duration::from_secs(5);
@@ -50,12 +56,16 @@ pub fn read_images(config: &Config) -> anyhow::Result<Vec<Image>> {
         .with_context(|| format!("cannot read the sandbox images in {}", images_dir.display()))
 }
 
-/// Starts the spawner and drops privilege. The main thread must call it, before tokio runs: the
-/// kernel ends the spawner with the thread that started it.
+/// Starts the spawner, does what else needs privilege, and drops it. The main thread must call it,
+/// before tokio runs: the kernel ends the spawner with the thread that started it.
 ///
 /// # Errors
-/// When an image cannot be read, or this host cannot isolate what the configuration asks for.
-pub fn start_spawner(config: &Config) -> anyhow::Result<SpawnerProcess> {
+/// When an image cannot be read, this host cannot isolate what the configuration asks for, or
+/// `privileged` fails.
+pub fn start_spawner<T>(
+    config: &Config,
+    privileged: impl FnOnce() -> anyhow::Result<T>,
+) -> anyhow::Result<(SpawnerProcess, T)> {
     sandbox::return_large_buffers();
     let images = read_images(config)?;
     let spawner = sandbox::start_spawner(&SpawnerConfig {
@@ -67,13 +77,21 @@ pub fn start_spawner(config: &Config) -> anyhow::Result<SpawnerProcess> {
         cgroups: config.sandbox.cgroups,
     })
     .context("cannot start the spawner")?;
-    if own_uids()
-        .context("cannot tell whether this is root")?
-        .contains(&0)
-    {
+    let done = privileged()?;
+    drop_root(config)?;
+    Ok((spawner, done))
+}
+
+/// Takes the daemon's uid, if this is root.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn drop_root(config: &Config) -> anyhow::Result<()> {
+    let uids = own_uids().context("cannot tell whether this is root")?;
+    if uids.contains(&0) {
         sandbox::drop_privileges(config.sandbox.daemon_uid).context("cannot drop privileges")?;
     }
-    Ok(spawner)
+    Ok(())
 }
 
 /// Makes room for the open files that sessions may need all together, so that none takes those of
@@ -133,22 +151,6 @@ impl OpenFiles {
     }
 }
 
-/// This process's uids: real, effective, saved, file system.
-///
-/// # Errors
-/// When /proc does not tell; a process that may be root must not go on then.
-pub fn own_uids() -> std::io::Result<[u32; 4]> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let uids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
-    let uids: Option<Vec<u32>> = uids.and_then(|uids| {
-        uids.split_whitespace()
-            .map(|uid| uid.parse().ok())
-            .collect()
-    });
-    uids.and_then(|uids| uids.try_into().ok())
-        .ok_or_else(|| std::io::Error::other("no uids in /proc/self/status"))
-}
-
 /// The parts of a running daemon below its port.
 #[derive(Clone, Debug)]
 pub struct Core {
@@ -163,11 +165,13 @@ impl Core {
     /// whatever the egress rules say: who can talk to the daemon can do all that it can.
     ///
     /// # Errors
-    /// When the spawner does not answer, or a section of the configuration cannot be used.
-    pub fn connect(
+    /// When the spawner does not answer, a section of the configuration cannot be used, or the store
+    /// fails.
+    pub async fn connect(
         spawner: SpawnerProcess,
         config: &Config,
         own_ports: &[u16],
+        store: Store,
     ) -> anyhow::Result<Self> {
         let sandboxes = Sandboxes::connect(spawner).context("cannot connect to the spawner")?;
         if let Some(weakening) = config.egress.weakening() {
@@ -181,6 +185,8 @@ impl Core {
             egress: config.egress.clone(),
             places: places(config)?,
             own_ports: own_ports.to_vec(),
+            wait: config.tenant.wait,
+            retention: config.store.retention,
         };
         let (examined, on) = (config.clone(), sandboxes.clone());
         let host = grpc::Host::new(move || {
@@ -189,7 +195,7 @@ impl Core {
         });
         Ok(Self {
             host,
-            registry: Registry::new(sandboxes.clone(), configs)?,
+            registry: Registry::new(sandboxes.clone(), configs, store).await?,
             sandboxes,
             limits: grpc::Limits {
                 output: config.limits.output(),
@@ -199,14 +205,14 @@ impl Core {
         })
     }
 
-    /// Serves one socket until it closes; for a client in this process.
+    /// Serves one socket until it closes; for a client in this process, which is asked for no key.
     ///
     /// # Errors
     /// When the connection breaks.
     pub async fn serve_socket(&self, socket: UnixStream) -> anyhow::Result<()> {
         let (routes, _health) =
             grpc::routes(self.registry.clone(), self.limits, self.host.clone()).await?;
-        let router = connection::router(routes, http::router(self.gateway()));
+        let router = connection::router(routes, http::router(self.gateway()), None);
         connection::serve(socket, router, CancellationToken::new())
             .await
             .map_err(anyhow::Error::from_boxed)
@@ -242,18 +248,27 @@ impl Core {
 /// Runs the daemon until a signal ends it.
 ///
 /// # Errors
-/// When it cannot start, or its spawner dies.
+/// When it cannot start, is open to other hosts without being told so, or its spawner dies.
 pub async fn serve(
     config: &Config,
     listener: TcpListener,
     spawner: SpawnerProcess,
+    data_dir: &DataDir,
 ) -> anyhow::Result<()> {
     // Before anything can be waited for, so that no signal finds the default action.
     let mut signals = Signals::new()?;
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let address = listener.local_addr()?;
-    let core = Core::connect(spawner, config, &[address.port()])?;
+    let _lock = data_dir.lock()?;
+    let store = data_dir.open()?;
+    let keys = Keys::load(store.clone(), config.tenant.wait).await?;
+    let asked_for = match keys.asked_for() {
+        true => KeysAre::AskedFor,
+        false => KeysAre::NotAskedFor,
+    };
+    config.check_listen(address, asked_for)?;
+    let core = Core::connect(spawner, config, &[address.port()], store).await?;
     let (routes, health) =
         grpc::routes(core.registry.clone(), core.limits, core.host.clone()).await?;
 
@@ -261,7 +276,7 @@ pub async fn serve(
     let connections = TaskTracker::new();
     let accepting = tokio::spawn(connection::accept(
         listener,
-        connection::router(routes, http::router(core.gateway())),
+        connection::router(routes, http::router(core.gateway()), Some(keys)),
         config.limits.connections,
         connections.clone(),
         stop.clone(),

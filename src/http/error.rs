@@ -1,12 +1,17 @@
 //! Errors on the wire: always `{"success": false, "error": "…"}`, with `code` and `details` where
 //! clients look at them.
 
+use std::time::Duration;
+
 use axum::Json;
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use crate::session;
+use crate::{session, tenant};
+
+/// When to ask again for room that comes free with a session's end, which nobody knows.
+const ROOM_RETRY: Duration = Duration::from_secs(5);
 
 /// An error as a client gets it.
 #[derive(Debug)]
@@ -15,6 +20,7 @@ pub struct ApiError {
     message: String,
     code: Option<&'static str>,
     details: Vec<Value>,
+    retry_after: Option<Duration>,
 }
 
 impl ApiError {
@@ -25,7 +31,15 @@ impl ApiError {
             message: message.into(),
             code: None,
             details: Vec::new(),
+            retry_after: None,
         }
+    }
+
+    /// With the time after which it may be another answer.
+    #[must_use]
+    pub fn retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
     }
 
     /// With one of the contract's words for programs.
@@ -52,7 +66,12 @@ impl IntoResponse for ApiError {
         if !self.details.is_empty() {
             body["details"] = self.details.into();
         }
-        (self.status, Json(body)).into_response()
+        let mut response = (self.status, Json(body)).into_response();
+        if let Some(after) = self.retry_after {
+            let seconds = HeaderValue::from(tenant::whole_seconds(after));
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        }
+        response
     }
 }
 
@@ -65,13 +84,31 @@ impl From<session::Error> for ApiError {
             S::ForeignSession(_) | S::ForeignExecution(_) => StatusCode::FORBIDDEN,
             S::SessionEnded { .. } => StatusCode::GONE,
             S::SessionLimit { .. } | S::OwnerSessionLimit { .. } | S::QueueFull { .. } => {
-                StatusCode::TOO_MANY_REQUESTS
+                let error = Self::new(StatusCode::TOO_MANY_REQUESTS, error.to_string());
+                return error.retry_after(ROOM_RETRY);
             }
+            S::Spent(_) => StatusCode::PAYMENT_REQUIRED,
             S::Draining => StatusCode::SERVICE_UNAVAILABLE,
             S::ExecutionCancelled(_) => StatusCode::CONFLICT,
-            S::Sandbox(_) | S::Browser(_) | S::Runner { .. } | S::Listener(_) => {
+            S::Store(_) | S::Sandbox(_) | S::Browser(_) | S::Runner { .. } | S::Listener(_) => {
                 tracing::error!(error = %crate::telemetry::Chain(&error), "request failed");
                 StatusCode::INTERNAL_SERVER_ERROR
+            }
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<tenant::Error> for ApiError {
+    fn from(error: tenant::Error) -> Self {
+        use tenant::Error as T;
+        let status = match &error {
+            T::KeyMissing | T::KeyUnknown => StatusCode::UNAUTHORIZED,
+            T::OwnerMissing | T::OwnerUnreadable => StatusCode::BAD_REQUEST,
+            T::OwnerNotAllowed => StatusCode::FORBIDDEN,
+            T::TooManyRequests { retry_after, .. } => {
+                let refused = Self::new(StatusCode::TOO_MANY_REQUESTS, error.to_string());
+                return refused.retry_after(*retry_after);
             }
         };
         Self::new(status, error.to_string())

@@ -8,7 +8,7 @@ use axum::Json;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, Version, header};
-use axum::middleware::{Next, from_fn, map_response};
+use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -22,8 +22,9 @@ use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tower::ServiceExt as _;
 
+use super::authentication::identify;
 use crate::grpc;
-use crate::tenant::Caller;
+use crate::tenant::Keys;
 
 /// A caller whose machine vanished is noticed after both: only then is its execution killed.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
@@ -131,8 +132,8 @@ pub(super) async fn serve(
     connection.await
 }
 
-/// gRPC services where they belong, the HTTP gateway everywhere else.
-pub(super) fn router(routes: Routes, http: Router) -> Router {
+/// gRPC services where they belong, the HTTP gateway everywhere else, for whoever has one of the keys.
+pub(super) fn router(routes: Routes, http: Router, keys: Option<Keys>) -> Router {
     routes
         .into_axum_router()
         .route_layer(map_response(async |response: Response| {
@@ -148,16 +149,10 @@ pub(super) fn router(routes: Routes, http: Router) -> Router {
                 Err(never) => match never {},
             }
         })
-        .layer(from_fn(identify))
+        .layer(from_fn_with_state(keys, identify))
 }
 
-/// Finds out who calls.
-async fn identify(mut request: Request, next: Next) -> Response {
-    request.extensions_mut().insert(Caller::anonymous());
-    next.run(request).await
-}
-
-fn is_grpc(headers: &HeaderMap) -> bool {
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     headers
         .get(header::CONTENT_TYPE)
         .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
@@ -217,7 +212,7 @@ mod tests {
         };
         tokio::spawn(accept(
             listener,
-            router(routes.routes(), Router::new()),
+            router(routes.routes(), Router::new(), None),
             limit,
             server.tasks.clone(),
             server.stop.clone(),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -15,13 +15,16 @@ use crate::execution::{BadRequest, ExecutionEvent, ExecutionLimits, ExecutionOpt
 use crate::id::{ExecutionId, SessionId};
 use crate::runner::{self, Job, OWN_PORTS, OnDrop};
 use crate::sandbox::{ProbeState, Sandboxes};
+use crate::store::{self, Store, Usage};
 use crate::tenant::{Caller, Owner};
 
 use super::driver::{self, Deps};
 use super::executions::{Cancel, Executions};
-use super::shared::Shared;
+use super::records::{Admitted, Records};
+use super::room::Room;
+use super::shared::{Shared, start_of};
 use super::watch::watch;
-use super::{Configs, EndReason, Error, SessionEvent, SessionOptions, SessionView, State};
+use super::{Bill, Configs, EndReason, Error, SessionEvent, SessionOptions, SessionView, State};
 
 /// Pieces of output on their way to one reader; each at most 64 KiB. When it is full the code's
 /// output waits.
@@ -79,6 +82,8 @@ struct Inner {
     deps: Arc<Deps>,
     degraded: Arc<[String]>,
     sessions: Mutex<Sessions>,
+    room: Room,
+    records: Records,
     executions: Arc<Executions>,
     tasks: TaskTracker,
     draining: AtomicBool,
@@ -88,18 +93,52 @@ struct Inner {
 struct Sessions {
     /// Live and remembered; ids sort by time.
     all: BTreeMap<SessionId, Arc<Shared>>,
-    live: usize,
     /// Oldest first.
     ended: VecDeque<SessionId>,
     by_key: HashMap<(Owner, String), SessionId>,
 }
 
+/// Why there is no registry.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// The rules of the network.
+    #[error(transparent)]
+    Egress(#[from] egress::Error),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
+
+impl Sessions {
+    /// The session an idempotency key stands for; one that failed to start frees its key.
+    fn of_key(
+        &self,
+        key: Option<&(Owner, String)>,
+        options: &SessionOptions,
+    ) -> Result<Option<Arc<Shared>>, Error> {
+        let known = key.and_then(|key| self.by_key.get(key));
+        let shared = known.and_then(|id| self.all.get(id));
+        match shared.filter(|shared| !shared.start_failed()) {
+            Some(shared) if shared.options != *options => {
+                let message = "was used before, with other options";
+                Err(BadRequest::new("idempotency_key", message).into())
+            }
+            shared => Ok(shared.cloned()),
+        }
+    }
+}
+
 impl Registry {
-    /// An empty registry.
+    /// An empty registry; inside the runtime. Sessions that an earlier daemon has left in the store
+    /// are known as ended.
     ///
     /// # Errors
-    /// When the egress section is not valid.
-    pub fn new(sandboxes: Sandboxes, configs: Configs) -> Result<Self, egress::Error> {
+    /// When the egress section is not valid, or the store fails.
+    pub async fn new(
+        sandboxes: Sandboxes,
+        configs: Configs,
+        store: Store,
+    ) -> Result<Self, RegistryError> {
         let own_ports = configs.own_ports.iter().copied();
         let policy = own_ports.fold(
             egress::Policy::new(&configs.egress)?.reserve(&OWN_PORTS)?,
@@ -117,6 +156,8 @@ impl Registry {
             .chain(of_network.map(|weakening| format!("egress: {weakening}")))
             .collect();
         let remembered = configs.session.remembered;
+        let room = Room::new(configs.session.max_sessions, configs.wait);
+        let records = Records::open(store, configs.retention).await?;
         Ok(Self {
             inner: Arc::new(Inner {
                 deps: Arc::new(Deps {
@@ -127,6 +168,8 @@ impl Registry {
                 }),
                 degraded,
                 sessions: Mutex::default(),
+                room,
+                records,
                 executions: Arc::new(Executions::new(remembered)),
                 tasks: TaskTracker::new(),
                 draining: AtomicBool::new(false),
@@ -158,7 +201,7 @@ impl Registry {
             .into());
         }
         let keyed = idempotency_key.is_some();
-        let shared = self.open(caller, options, idempotency_key)?;
+        let shared = self.open(caller, options, idempotency_key).await?;
         let abandoned = AbandonOnDrop(Some(Arc::clone(&shared)).filter(|_| !keyed));
         let ready = shared.wait_ready().await;
         abandoned.keep();
@@ -191,44 +234,34 @@ impl Registry {
     }
 
     /// Registers a session and starts its task, or finds the one its key stands for.
-    fn open(
+    async fn open(
         &self,
         caller: &Caller,
         options: SessionOptions,
         key: Option<String>,
     ) -> Result<Arc<Shared>, Error> {
         let key = key.map(|key| (caller.owner.clone(), key));
+        if let Some(shared) = self.sessions().of_key(key.as_ref(), &options)? {
+            return Ok(shared);
+        }
+        let seat = self.inner.room.take(caller).await?;
+        let born = (SessionId::generate(), SystemTime::now());
+        let start = start_of(born, &caller.owner, &options);
+        let admitted = self.inner.records.admit(caller, start).await?;
         let (shared, inbox) = {
             let mut sessions = self.sessions();
             // Within the lock: a drain that begins later finds this session.
             if self.inner.draining.load(Ordering::Acquire) {
                 return Err(Error::Draining);
             }
-            if let Some(known) = key.as_ref().and_then(|key| sessions.by_key.get(key))
-                && let Some(shared) = sessions.all.get(known)
-                && !shared.start_failed()
-            {
-                if shared.options != options {
-                    return Err(BadRequest::new(
-                        "idempotency_key",
-                        "was used before, with other options",
-                    )
-                    .into());
-                }
-                return Ok(Arc::clone(shared));
-            }
-            let limit = self.inner.deps.configs.session.max_sessions;
-            if sessions.live >= limit {
-                return Err(Error::SessionLimit { limit });
-            }
-            let of_owner =
-                |shared: &&Arc<Shared>| shared.owner == caller.owner && !shared.state().ended();
-            let limit = caller.max_sessions;
-            if limit < usize::MAX && sessions.all.values().filter(of_owner).count() >= limit {
-                return Err(Error::OwnerSessionLimit { limit });
+            // The same key may have come a second time meanwhile.
+            if let Some(shared) = sessions.of_key(key.as_ref(), &options)? {
+                return Ok(shared);
             }
             let (jobs, inbox) = mpsc::channel(JOB_QUEUE);
             let shared = Arc::new(Shared::new(
+                born,
+                seat,
                 caller.owner.clone(),
                 options,
                 Arc::clone(&self.inner.degraded),
@@ -236,32 +269,38 @@ impl Registry {
                 jobs,
                 &self.inner.deps.configs.egress,
             ));
-            sessions.live += 1;
             sessions.all.insert(shared.id, Arc::clone(&shared));
             if let Some(key) = key {
                 sessions.by_key.insert(key, shared.id);
             }
             (shared, inbox)
         };
+        let is_written = admitted.map(Admitted::keep).is_some();
         let span = info_span!(parent: None, "session", session_id = %shared.id);
         let registry = self.clone();
         let task_shared = Arc::clone(&shared);
         self.inner.tasks.spawn(
             async move {
+                let records = &registry.inner.records;
                 let deps = Arc::clone(&registry.inner.deps);
-                driver::run(Arc::clone(&task_shared), deps, inbox).await;
+                let running = driver::run(Arc::clone(&task_shared), deps, inbox);
+                let writing = async {
+                    if !is_written {
+                        records.began(task_shared.start()).await;
+                    }
+                };
+                tokio::join!(running, writing);
                 registry.remember(task_shared.id);
+                records.ended(&task_shared).await;
             }
             .instrument(span),
         );
         Ok(shared)
     }
 
-    /// A session has ended: it no longer counts, and the oldest ended one beyond the bound is
-    /// forgotten.
+    /// A session has ended: the oldest ended one beyond the bound is forgotten.
     fn remember(&self, id: SessionId) {
         let mut sessions = self.sessions();
-        sessions.live -= 1;
         sessions.ended.push_back(id);
         if sessions.ended.len() > self.inner.deps.configs.session.remembered
             && let Some(oldest) = sessions.ended.pop_front()
@@ -274,14 +313,48 @@ impl Registry {
     /// Reads one session, and its newest network requests, oldest first.
     ///
     /// # Errors
-    /// When it is not known.
-    pub fn get(
+    /// When it is not known, or ended too long ago.
+    pub async fn get(
         &self,
         owner: &Owner,
         id: SessionId,
     ) -> Result<(SessionView, Vec<egress::LoggedRequest>), Error> {
-        let shared = self.find(owner, id)?;
+        let shared = self.find(owner, id).await?;
         Ok((shared.view(), shared.network.requests()))
+    }
+
+    /// What a session has used until its end, or until now; of any that the store knows.
+    ///
+    /// # Errors
+    /// When it is not known.
+    pub async fn bill(&self, owner: &Owner, id: SessionId) -> Result<Bill, Error> {
+        match self.known(owner, id)? {
+            Some(shared) => Ok(shared.bill()),
+            None => {
+                let past = self.inner.records.past(owner, id).await?;
+                Ok(Bill {
+                    lived: past.lived,
+                    credits: past.credits,
+                })
+            }
+        }
+    }
+
+    /// Says that a prompt is used in a session, which costs more from its start on.
+    ///
+    /// # Errors
+    /// When it is not known, or has ended.
+    pub async fn use_prompt(&self, owner: &Owner, id: SessionId) -> Result<(), Error> {
+        self.find(owner, id).await?.use_prompt();
+        Ok(())
+    }
+
+    /// What an owner's sessions used that began in the calendar month (UTC) of a time.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn usage(&self, owner: &Owner, at: SystemTime) -> Result<Usage, Error> {
+        self.inner.records.usage(owner, at).await
     }
 
     /// At most `limit` sessions of `owner` in these states (all, if empty), newest first, after the one a
@@ -317,7 +390,7 @@ impl Registry {
     /// # Errors
     /// When it is not known.
     pub async fn stop(&self, owner: &Owner, id: SessionId) -> Result<SessionView, Error> {
-        let shared = self.find(owner, id)?;
+        let shared = self.find(owner, id).await?;
         shared.request_end(EndReason::Stopped);
         shared.wait_ended().await;
         Ok(shared.view())
@@ -327,12 +400,12 @@ impl Registry {
     ///
     /// # Errors
     /// When it is not known.
-    pub fn watch(
+    pub async fn watch(
         &self,
         owner: &Owner,
         id: SessionId,
     ) -> Result<mpsc::Receiver<SessionEvent>, Error> {
-        let shared = self.find(owner, id)?;
+        let shared = self.find(owner, id).await?;
         let (sender, receiver) = mpsc::channel(WATCH_QUEUE);
         tokio::spawn(watch(shared, sender));
         Ok(receiver)
@@ -354,7 +427,7 @@ impl Registry {
         }
         match place {
             Place::Session(id) => {
-                let shared = self.find(&caller.owner, id)?;
+                let shared = self.find(&caller.owner, id).await?;
                 if options.fresh {
                     let most = shared.options.execution_limits;
                     options.limits = options.limits.within(most, "options.limits.")?;
@@ -442,7 +515,7 @@ impl Registry {
         // The sandboxes of such a session are those of its one execution.
         session_options.execution_limits = options.limits;
         self.check_proxy(&session_options, "options.one_shot.network.proxy.server")?;
-        let shared = self.open(caller, session_options, None)?;
+        let shared = self.open(caller, session_options, None).await?;
         let abandoned = AbandonOnDrop(Some(Arc::clone(&shared)));
         let started = match shared.wait_ready().await {
             Ok(()) => self.start_execution(&shared, options).await,
@@ -511,6 +584,7 @@ impl Registry {
     pub async fn drain(&self, grace: Duration) {
         const STEP: Duration = Duration::from_millis(20);
         self.inner.draining.store(true, Ordering::Release);
+        self.inner.room.close();
         let live = self.live();
         let quiet = async {
             while live.iter().any(|shared| shared.running() > 0) {
@@ -547,7 +621,7 @@ impl Registry {
     /// How many sessions are live.
     #[must_use]
     pub fn live_sessions(&self) -> usize {
-        self.sessions().live
+        self.inner.room.taken()
     }
 
     fn live(&self) -> Vec<Arc<Shared>> {
@@ -559,13 +633,23 @@ impl Registry {
         live.cloned().collect()
     }
 
-    fn find(&self, owner: &Owner, id: SessionId) -> Result<Arc<Shared>, Error> {
-        let sessions = self.sessions();
-        let shared = sessions.all.get(&id).ok_or(Error::SessionUnknown(id))?;
-        if shared.owner != *owner {
-            return Err(Error::ForeignSession(id));
+    /// A session, live or ended a while ago.
+    async fn find(&self, owner: &Owner, id: SessionId) -> Result<Arc<Shared>, Error> {
+        match self.known(owner, id)? {
+            Some(shared) => Ok(shared),
+            None => Err(Error::SessionEnded {
+                id,
+                detail: self.inner.records.past(owner, id).await?.reason,
+            }),
         }
-        Ok(Arc::clone(shared))
+    }
+
+    fn known(&self, owner: &Owner, id: SessionId) -> Result<Option<Arc<Shared>>, Error> {
+        let sessions = self.sessions();
+        match sessions.all.get(&id) {
+            Some(shared) if shared.owner != *owner => Err(Error::ForeignSession(id)),
+            shared => Ok(shared.cloned()),
+        }
     }
 
     fn sessions(&self) -> std::sync::MutexGuard<'_, Sessions> {

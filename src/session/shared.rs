@@ -1,6 +1,6 @@
 //! What a session's task shares with everyone who holds the session.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -11,9 +11,11 @@ use crate::cdp::{Hub, Page};
 use crate::egress;
 use crate::id::SessionId;
 use crate::runner::Job;
+use crate::store::{SessionStart, credits};
 use crate::tenant::Owner;
 
-use super::{EndReason, Error, SessionOptions, SessionView, State};
+use super::room::Seat;
+use super::{Bill, EndReason, Error, SessionOptions, SessionView, State};
 
 /// One session, live or ended.
 #[derive(Debug)]
@@ -35,6 +37,9 @@ pub(super) struct Shared {
     total: AtomicU64,
     last_activity: Mutex<Instant>,
     hub: Mutex<Option<Hub>>,
+    prompt_used: AtomicBool,
+    /// Until it has ended.
+    seat: Mutex<Option<Seat>>,
 }
 
 /// What changes with the state.
@@ -50,8 +55,27 @@ pub(super) struct Status {
     last_page: Page,
 }
 
+/// A session as the store keeps it, before there is one.
+pub(super) fn start_of(
+    (id, created): (SessionId, SystemTime),
+    owner: &Owner,
+    options: &SessionOptions,
+) -> SessionStart {
+    SessionStart {
+        id,
+        tenant: owner.tenant.to_string(),
+        user: owner.user.to_string(),
+        kind: options.kind,
+        scrape_id: None,
+        created,
+        ttl: options.ttl,
+    }
+}
+
 impl Shared {
     pub(super) fn new(
+        (id, create_time): (SessionId, SystemTime),
+        seat: Seat,
         owner: Owner,
         options: SessionOptions,
         degraded: Arc<[String]>,
@@ -70,13 +94,13 @@ impl Shared {
             last_page: Page::default(),
         };
         Self {
-            id: SessionId::generate(),
+            id,
             owner,
             options,
             cancel,
             jobs,
             network,
-            create_time: SystemTime::now(),
+            create_time,
             degraded,
             status: watch::Sender::new(status),
             end_request: watch::Sender::new(None),
@@ -84,7 +108,44 @@ impl Shared {
             total: AtomicU64::new(0),
             last_activity: Mutex::new(Instant::now()),
             hub: Mutex::new(None),
+            prompt_used: AtomicBool::new(false),
+            seat: Mutex::new(Some(seat)),
         }
+    }
+
+    /// As the store keeps it.
+    pub(super) fn start(&self) -> SessionStart {
+        start_of((self.id, self.create_time), &self.owner, &self.options)
+    }
+
+    /// Why and when it ended.
+    pub(super) fn finished(&self) -> Option<(EndReason, SystemTime)> {
+        let status = self.status.borrow();
+        status.end_reason.zip(status.end_time)
+    }
+
+    /// What it has used until its end, or until now.
+    pub(super) fn bill(&self) -> Bill {
+        let finished = self.finished();
+        let until = finished.map_or_else(SystemTime::now, |(_, end)| end);
+        let lived = until.duration_since(self.create_time).unwrap_or_default();
+        let is_billed = finished.is_none_or(|(reason, _)| reason.is_billed());
+        Bill {
+            lived,
+            credits: match is_billed {
+                true => credits(lived, self.prompt_used()),
+                false => 0,
+            },
+        }
+    }
+
+    pub(super) fn prompt_used(&self) -> bool {
+        self.prompt_used.load(Ordering::Relaxed)
+    }
+
+    /// From now on it costs what a prompt does.
+    pub(super) fn use_prompt(&self) {
+        self.prompt_used.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn view(&self) -> SessionView {
@@ -162,6 +223,13 @@ impl Shared {
         let last_page = self.hub().map(|hub| hub.active_page()).unwrap_or_default();
         self.set_hub(None);
         self.network.close();
+        // Before anyone is told: who waited for the end finds room.
+        drop(
+            self.seat
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
         self.status.send_modify(|status| {
             status.state = reason.state();
             status.end_reason = Some(reason);

@@ -564,7 +564,15 @@ mod tests {
         // What ended early, or never began, is free again.
         let end = finished(&first, SECOND);
         store.session_ended(first.id, end).await.unwrap();
-        assert_eq!(third().await.unwrap(), Err(Spent::Credits { budget: 40, left: 18, needed: 20, ttl: 600 }));
+        assert_eq!(
+            third().await.unwrap(),
+            Err(Spent::Credits {
+                budget: 40,
+                left: 18,
+                needed: 20,
+                ttl: 600
+            })
+        );
         let short = start(time(4), SECOND * 540);
         let admitted = store.admit_session(short.clone(), allowance).await;
         assert_eq!(admitted.unwrap(), Ok(()));
