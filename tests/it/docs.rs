@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::daemon::host::skip;
 
-const DOCUMENTS: [&str; 8] = [
+const DOCUMENTS: [&str; 9] = [
     "README.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
@@ -14,6 +14,7 @@ const DOCUMENTS: [&str; 8] = [
     "docs/sandbox.md",
     "docs/api.md",
     "docs/egress.md",
+    "docs/keys.md",
 ];
 /// Directories whose files are meant when a document names a path under them.
 const TREES: [&str; 9] = [

@@ -31,6 +31,7 @@ mod errors;
 mod hosts;
 mod images;
 mod invariants;
+mod keys;
 mod layers;
 mod lifecycle;
 mod limits;
