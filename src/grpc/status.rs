@@ -254,6 +254,8 @@ impl FieldError {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use prost::Message as _;
 
     use super::*;
@@ -310,6 +312,61 @@ mod tests {
                 .into(),
                 Code::FailedPrecondition,
                 "SESSION_ENDED",
+            ),
+            (
+                S::Spent(store::Spent::Minutes {
+                    allowed: 1,
+                    left: 0,
+                    needed: 1,
+                })
+                .into(),
+                Code::ResourceExhausted,
+                "SESSION_MINUTES_SPENT",
+            ),
+            (
+                S::Spent(store::Spent::Credits {
+                    budget: 1,
+                    left: 0,
+                    needed: 2,
+                    ttl: 30,
+                })
+                .into(),
+                Code::ResourceExhausted,
+                "BUDGET_SPENT",
+            ),
+            (
+                S::Store(Arc::new(store::Error::Closed)).into(),
+                Code::Internal,
+                "STORE_FAILED",
+            ),
+            (
+                tenant::Error::KeyMissing.into(),
+                Code::Unauthenticated,
+                "KEY_MISSING",
+            ),
+            (
+                tenant::Error::KeyUnknown.into(),
+                Code::Unauthenticated,
+                "KEY_UNKNOWN",
+            ),
+            (
+                tenant::Error::OwnerMissing.into(),
+                Code::InvalidArgument,
+                "INVALID_FIELD",
+            ),
+            (
+                tenant::Error::OwnerNotAllowed.into(),
+                Code::PermissionDenied,
+                "OWNER_NOT_ALLOWED",
+            ),
+            (
+                tenant::Error::TooManyRequests {
+                    rate: 1,
+                    retry_after: Duration::from_secs(1),
+                }
+                .into(),
+                Code::ResourceExhausted,
+                "RATE_LIMIT",
             ),
             (
                 S::SessionLimit { limit: 1 }.into(),

@@ -126,3 +126,41 @@ pub(super) async fn no_such_method(method: Method, uri: Uri) -> ApiError {
     let message = format!("{} does not take {method}", uri.path());
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Spent;
+
+    #[test]
+    fn who_may_not_yet_is_told_when() {
+        let limited = tenant::Error::TooManyRequests {
+            rate: 60,
+            retry_after: Duration::from_millis(1500),
+        };
+        let spent = Spent::Credits {
+            budget: 10,
+            left: 1,
+            needed: 20,
+            ttl: 600,
+        };
+        for (error, status, retry) in [
+            (limited.into(), 429, Some("2")),
+            (
+                session::Error::OwnerSessionLimit { limit: 1 }.into(),
+                429,
+                Some("5"),
+            ),
+            (session::Error::Spent(spent).into(), 402, None),
+            (tenant::Error::KeyMissing.into(), 401, None),
+            (tenant::Error::OwnerMissing.into(), 400, None),
+            (tenant::Error::OwnerNotAllowed.into(), 403, None),
+        ] {
+            let error: ApiError = error;
+            let response = error.into_response();
+            let found = response.headers().get(header::RETRY_AFTER);
+            let found = found.map(|value| value.to_str().unwrap());
+            assert_eq!((response.status().as_u16(), found), (status, retry));
+        }
+    }
+}
