@@ -104,7 +104,11 @@ impl Records {
         if record.tenant != *owner.tenant || record.user != *owner.user {
             return Err(Error::ForeignSession(id));
         }
-        record.finished.ok_or(Error::SessionUnknown(id))
+        // Of one without an end, that end is being written.
+        record.finished.ok_or_else(|| Error::SessionEnded {
+            id,
+            detail: "it has just ended".to_owned(),
+        })
     }
 
     /// What an owner used in the calendar month of a time.
