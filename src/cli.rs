@@ -8,6 +8,7 @@ mod config;
 mod doctor;
 mod exec;
 mod image;
+mod key;
 mod limits;
 mod network;
 mod output;
@@ -21,7 +22,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use self::network::NetworkArgs;
 use crate::config::{Flag, Loaded, Sources};
-use crate::{grpc, telemetry};
+use crate::{grpc, store, telemetry};
 
 /// Exit status for Pagebox's own failures, apart from those of the code it runs.
 const OWN_FAILURE: u8 = 125;
@@ -49,6 +50,7 @@ enum Command {
     Session(session::Args),
     Doctor(doctor::Args),
     Image(image::Args),
+    Key(key::Args),
     Config(config::Args),
     Completions(completions::Args),
 }
@@ -62,6 +64,7 @@ pub fn run() -> ExitCode {
         Command::Session(args) => session::run(args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Image(args) => image::run(args),
+        Command::Key(args) => key::run(args),
         Command::Config(args) => config::run(args),
         Command::Completions(args) => completions::run(&args, &mut Args::command()),
     };
@@ -169,6 +172,12 @@ enum Error {
     Client(#[from] grpc::ClientError),
     #[error(transparent)]
     Json(#[from] grpc::JsonError),
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error("cannot make a key: the system has no randomness: {0}")]
+    NoRandomness(getrandom::Error),
+    #[error("no key {0:?}; pagebox key list shows them")]
+    NoSuchKey(String),
     #[error("cannot write to stdout: {0}")]
     Write(std::io::Error),
 }
@@ -208,6 +217,10 @@ mod tests {
             "pagebox doctor --json",
             "pagebox image list --json",
             "pagebox image show bash --json",
+            "pagebox key create --tenant acme --name laptop --max-sessions 5 --rate 120/min",
+            "pagebox key create --tenant acme --gateway --session-minutes 600 --budget 0",
+            "pagebox key list --json --config x.toml",
+            "pagebox key revoke 3f1c9a0b7d2e4f68",
             "pagebox config",
             "pagebox completions bash",
         ] {
@@ -240,6 +253,12 @@ mod tests {
             "pagebox session stop",
             "pagebox image",
             "pagebox image show",
+            "pagebox key",
+            "pagebox key create",
+            "pagebox key create --tenant a --rate 0",
+            "pagebox key create --tenant a --rate 5/s",
+            "pagebox key create --tenant a --max-sessions 0",
+            "pagebox key revoke",
         ] {
             let error = parse(line).map(|_| line).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");
@@ -269,6 +288,7 @@ mod tests {
             "session",
             "doctor",
             "image",
+            "key",
             "config",
             "completions",
         ] {

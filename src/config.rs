@@ -18,11 +18,11 @@ use serde::{Deserialize, Serialize};
 use crate::execution::OutputLimits;
 use crate::limits::Bytes;
 use crate::{
-    browser, cdp, egress, http, runner, sandbox, scrape, server, session, store, telemetry,
+    browser, cdp, egress, http, runner, sandbox, scrape, server, session, store, telemetry, tenant,
 };
 
 pub use load::{Flag, Loaded, Sources};
-pub use paths::{NodeFiles, PROGRAM_DIRS, find_program};
+pub use paths::{NodeFiles, PROGRAM_DIRS, find_program, own_uids};
 
 /// Address the daemon listens on, and clients connect to, when nothing else is said.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:7370";
@@ -42,11 +42,14 @@ const FIRST_FREE_UID: u32 = 1000;
 pub struct Config {
     /// Address and port of the daemon; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Allows a `listen` address other hosts can reach, although nobody is asked who they are.
+    /// Allows a `listen` address other hosts can reach, although there is no key, so that nobody is
+    /// asked who they are.
     pub allow_unauthenticated: bool,
     /// How long executions may go on after SIGTERM.
     #[serde(with = "humantime_serde")]
     pub drain_grace: Duration,
+    /// Directory of what outlives the daemon: keys, records of sessions.
+    pub data_dir: Option<PathBuf>,
     /// Directory of the runners; found beside the binary when not set.
     pub runners: Option<PathBuf>,
     /// Directory of the sandbox images; found beside the binary when not set.
@@ -69,12 +72,14 @@ pub struct Config {
     pub cdp: cdp::Config,
     /// The way out.
     pub egress: egress::Config,
+    /// Tenants.
+    pub tenant: tenant::Config,
+    /// What outlives the daemon.
+    pub store: store::Config,
     /// Sandboxes.
     pub sandbox: Sandbox,
     /// Scrapes.
     pub scrape: scrape::Config,
-    /// What outlives the daemon.
-    pub store: store::Config,
 }
 
 impl Default for Config {
@@ -83,6 +88,7 @@ impl Default for Config {
             listen: DEFAULT_LISTEN.parse().expect("a constant that parses"),
             allow_unauthenticated: false,
             drain_grace: Duration::from_secs(30),
+            data_dir: None,
             runners: None,
             images: None,
             log: Log::default(),
@@ -94,9 +100,10 @@ impl Default for Config {
             runner: runner::Config::default(),
             cdp: cdp::Config::default(),
             egress: egress::Config::default(),
+            tenant: tenant::Config::default(),
+            store: store::Config::default(),
             sandbox: Sandbox::default(),
             scrape: scrape::Config::default(),
-            store: store::Config::default(),
         }
     }
 }
@@ -207,22 +214,14 @@ impl Config {
     /// The first key whose value cannot be used.
     pub fn validate(&self) -> Result<(), Error> {
         let invalid = |key, message: String| Err(Error::Invalid { key, message });
-        if !self.listen.ip().is_loopback() && !self.allow_unauthenticated {
-            return invalid(
-                "listen",
-                format!(
-                    "{} can be reached from other hosts, and there is no authentication: anyone \
-                     could run code here. Listen on a loopback address, or set \
-                     allow_unauthenticated = true if something in front of it asks who they are",
-                    self.listen
-                ),
-            );
-        }
         if self.drain_grace > MAX_DRAIN_GRACE {
             return invalid("drain_grace", "is more than an hour".to_owned());
         }
         if let Err(error) = telemetry::parse_filter(&self.log.filter) {
             return invalid("log.filter", error.to_string());
+        }
+        if self.tenant.wait > tenant::MAX_WAIT {
+            return invalid("tenant.wait", "is more than 5 minutes".to_owned());
         }
         self.validate_limits()?;
         if self.session.max_sessions == 0 {
@@ -245,6 +244,26 @@ impl Config {
     /// The key whose file cannot be read, or does not hold what it must.
     pub fn read_files(&mut self) -> Result<(), Error> {
         Ok(self.egress.read_files()?)
+    }
+
+    /// Whether this address may be served. Not known before the store is open, so not part of
+    /// [`Self::validate`].
+    ///
+    /// # Errors
+    /// When other hosts can reach it, nobody is asked for a key, and that is not allowed by name.
+    pub fn check_listen(&self, listen: SocketAddr, keys: KeysAre) -> Result<(), Error> {
+        let is_closed = listen.ip().is_loopback() || keys == KeysAre::AskedFor;
+        if is_closed || self.allow_unauthenticated {
+            return Ok(());
+        }
+        Err(Error::Invalid {
+            key: "listen",
+            message: format!(
+                "{listen} can be reached from other hosts, and there is no key: anyone could run code \
+                 here. Make one (pagebox key create --tenant NAME), listen on a loopback address, or \
+                 set allow_unauthenticated = true if something in front of it asks who they are"
+            ),
+        })
     }
 
     fn validate_limits(&self) -> Result<(), Error> {
@@ -306,6 +325,15 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// Whether callers must have a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeysAre {
+    /// There is one, or ever was.
+    AskedFor,
+    /// There never was one.
+    NotAskedFor,
 }
 
 /// Why there is no usable configuration.
@@ -408,15 +436,21 @@ mod tests {
     }
 
     #[test]
-    fn an_open_port_needs_a_named_setting() {
-        let open = "0.0.0.0:7370".parse().unwrap();
-        assert_eq!(refused_key(|c| c.listen = open), "listen");
-        let config = Config {
-            listen: open,
-            allow_unauthenticated: true,
-            ..Config::default()
-        };
-        config.validate().unwrap();
+    fn an_open_port_needs_a_key_or_a_named_setting() {
+        let (open, closed) = ("0.0.0.0:7370", "127.0.0.1:7370");
+        for (listen, allow_unauthenticated, keys, is_served) in [
+            (closed, false, KeysAre::NotAskedFor, true),
+            (open, false, KeysAre::AskedFor, true),
+            (open, true, KeysAre::NotAskedFor, true),
+            (open, false, KeysAre::NotAskedFor, false),
+        ] {
+            let config = Config {
+                allow_unauthenticated,
+                ..Config::default()
+            };
+            let checked = config.check_listen(listen.parse().unwrap(), keys);
+            assert_eq!(checked.is_ok(), is_served, "{listen} {keys:?}");
+        }
     }
 
     #[test]
@@ -424,6 +458,10 @@ mod tests {
         assert_eq!(
             refused_key(|c| c.drain_grace = Duration::from_secs(3601)),
             "drain_grace"
+        );
+        assert_eq!(
+            refused_key(|c| c.tenant.wait = Duration::from_secs(301)),
+            "tenant.wait"
         );
         assert_eq!(
             refused_key(|c| c.log.filter = "pagebox=loud".into()),

@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::sandbox::{self, Probe, ProbeState, Sandboxes};
 use crate::server;
 
@@ -64,7 +64,7 @@ pub async fn examine(config: &Config, sandboxes: Result<&Sandboxes, &anyhow::Err
 
 /// Whether the daemon, which reads what is hostile, has given up root.
 fn daemon_uid() -> Probe {
-    match server::own_uids() {
+    match config::own_uids() {
         Ok(uids) if !uids.contains(&0) => works("daemon-uid", uids[0].to_string()),
         Ok(uids) => refused("daemon-uid", format!("still root: {uids:?}"), "report this"),
         Err(error) => refused("daemon-uid", error.to_string(), "mount /proc"),

@@ -26,7 +26,7 @@ use crate::session::Registry;
 pub use client::{Client, ClientError, ExecutionStream};
 pub use daemon_service::Host;
 pub use json::{JsonError, to_json};
-pub use status::{complete, unknown_method};
+pub use status::{complete, not_let_in, unknown_method};
 
 use daemon_service::Daemons;
 use execution_service::Executions;

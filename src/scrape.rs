@@ -29,8 +29,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::id::{ScrapeId, SessionId};
 use crate::limits::Bytes;
-use crate::session::{self, Lent, Registry, SessionOptions, SessionView};
-use crate::store::{ScrapeRecord, Store};
+use crate::session::{self, Bill, Lent, Registry, SessionOptions, SessionView};
+use crate::store::{ScrapeRecord, SessionKind, Store};
 use crate::tenant::{Caller, Owner};
 
 pub use actions::{Action, ActionResults, Direction, Paper, ScrapedPage, ScriptResult};
@@ -183,7 +183,7 @@ impl Scrapes {
         options: &ScrapeOptions,
     ) -> Result<(Document, Lent), Error> {
         let config = &self.0.config;
-        let (lent, deadline, limit) = self.lend(caller, options).await?;
+        let (lent, deadline, limit) = self.lend(id, caller, options).await?;
         let work = async {
             let left = deadline.saturating_duration_since(Instant::now());
             let mut tab = load::attach(&lent, options, left).await?;
@@ -221,6 +221,7 @@ impl Scrapes {
     /// A session of its own for a scrape, and when all of it must be done.
     async fn lend(
         &self,
+        id: ScrapeId,
         caller: &Caller,
         options: &ScrapeOptions,
     ) -> Result<(Lent, Instant, Duration), Error> {
@@ -231,6 +232,7 @@ impl Scrapes {
         let session = SessionOptions {
             ttl: life,
             idle_ttl: life,
+            kind: SessionKind::Interact(id),
             ..SessionOptions::default()
         };
         let lending = self.0.registry.lend(caller, session);
@@ -264,7 +266,7 @@ impl Scrapes {
     ) -> Result<SessionId, Error> {
         let record = self.record(&caller.owner, id).await?;
         if let Some(session) = record.session {
-            return self.live(&caller.owner, id, session);
+            return self.live(&caller.owner, id, session).await;
         }
         let (this, caller, turn) = (self.clone(), caller.clone(), self.turn(id));
         let first = tokio::spawn(async move {
@@ -278,9 +280,9 @@ impl Scrapes {
     async fn first(&self, caller: &Caller, id: ScrapeId, life: Life) -> Result<SessionId, Error> {
         let record = self.record(&caller.owner, id).await?;
         if let Some(session) = record.session {
-            return self.live(&caller.owner, id, session);
+            return self.live(&caller.owner, id, session).await;
         }
-        let session = match self.adopt(caller, id, life)? {
+        let session = match self.adopt(caller, id, life).await? {
             Some(session) => session.id,
             None => self.replay(caller, &record, life).await?.id,
         };
@@ -293,7 +295,7 @@ impl Scrapes {
         Ok(session)
     }
 
-    fn adopt(
+    async fn adopt(
         &self,
         caller: &Caller,
         id: ScrapeId,
@@ -302,7 +304,8 @@ impl Scrapes {
         let kept = lock(&self.0.kept).get(&id).copied();
         let Some(kept) = kept else { return Ok(None) };
         let Life { ttl, idle_ttl } = life;
-        Ok(self.0.registry.adopt(caller, kept, ttl, idle_ttl)?)
+        let registry = &self.0.registry;
+        Ok(registry.adopt(caller, kept, ttl, idle_ttl).await?)
     }
 
     async fn replay(
@@ -315,7 +318,7 @@ impl Scrapes {
         let options = options.and_then(|options| serde_json::from_str(options).ok());
         let mut options: ScrapeOptions = options.ok_or(Error::NoReplay)?;
         options.wait_for = options.wait_for.min(REPLAY_WAIT);
-        let (lent, deadline, _) = self.lend(caller, &options).await?;
+        let (lent, deadline, _) = self.lend(record.id, caller, &options).await?;
         let work = async {
             let left = deadline.saturating_duration_since(Instant::now());
             let mut tab = load::attach(&lent, &options, left).await?;
@@ -334,25 +337,34 @@ impl Scrapes {
             error = lent.ends() => return Err(error.into()),
         };
         done.map_err(|error| Error::Replay(Box::new(error)))?;
-        Ok(lent.hand_over(life.ttl, life.idle_ttl)?)
+        Ok(lent.hand_over(life.ttl, life.idle_ttl).await?)
     }
 
-    /// Ends the session made of a scrape: how it was, when this ended it, and nothing when it had
-    /// ended before.
+    /// Ends the session made of a scrape: what it used, and whether this ended it.
     ///
     /// # Errors
     /// When the scrape is unknown or another owner's, or no session was made of it.
-    pub async fn stop(&self, owner: &Owner, id: ScrapeId) -> Result<Option<SessionView>, Error> {
+    pub async fn stop(&self, owner: &Owner, id: ScrapeId) -> Result<(Bill, bool), Error> {
         let record = self.record(owner, id).await.map_err(|error| match error {
             Error::Unknown(id) => Error::NeverInteracted(id),
             other => other,
         })?;
         let session = record.session.ok_or(Error::NeverInteracted(id))?;
-        match self.live(owner, id, session) {
-            Ok(session) => Ok(Some(self.0.registry.stop(owner, session).await?)),
-            Err(Error::Destroyed(_)) => Ok(None),
-            Err(error) => Err(error),
-        }
+        let registry = &self.0.registry;
+        let is_live = match self.live(owner, id, session).await {
+            Ok(session) => {
+                registry.stop(owner, session).await?;
+                true
+            }
+            Err(Error::Destroyed(_)) => false,
+            Err(error) => return Err(error),
+        };
+        let bill = match registry.bill(owner, session).await {
+            // Its record has expired.
+            Err(session::Error::SessionUnknown(_)) => Bill::NOTHING,
+            bill => bill?,
+        };
+        Ok((bill, is_live))
     }
 
     async fn record(&self, owner: &Owner, id: ScrapeId) -> Result<ScrapeRecord, Error> {
@@ -364,10 +376,16 @@ impl Scrapes {
     }
 
     /// A scrape's session, while it lives.
-    fn live(&self, owner: &Owner, id: ScrapeId, session: SessionId) -> Result<SessionId, Error> {
-        match self.0.registry.get(owner, session) {
+    async fn live(
+        &self,
+        owner: &Owner,
+        id: ScrapeId,
+        session: SessionId,
+    ) -> Result<SessionId, Error> {
+        use session::Error as S;
+        match self.0.registry.get(owner, session).await {
             Ok((view, _)) if view.state == session::State::Ready => Ok(session),
-            Ok(_) | Err(session::Error::SessionUnknown(_)) => Err(Error::Destroyed(id)),
+            Ok(_) | Err(S::SessionUnknown(_) | S::SessionEnded { .. }) => Err(Error::Destroyed(id)),
             Err(error) => Err(error.into()),
         }
     }

@@ -4,7 +4,9 @@
 //! thread, with whatever privilege the process has; then privilege is dropped; only then does tokio
 //! run and anything from outside is read. Knows nothing of what a request means.
 
+mod authentication;
 mod connection;
+mod state;
 mod tls;
 
 use std::net::TcpListener;
@@ -18,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Config, NodeFiles};
+use crate::config::{Config, KeysAre, NodeFiles, own_uids};
 use crate::doctor;
 use crate::egress;
 use crate::grpc::{self, Health};
@@ -26,6 +28,10 @@ use crate::http;
 use crate::sandbox::{self, Image, Sandboxes, SpawnerConfig, SpawnerProcess};
 use crate::scrape::Scrapes;
 use crate::session::{Configs, Registry};
+use crate::store::Store;
+use crate::tenant::Keys;
+
+pub use state::DataDir;
 
 pub use tls::{TlsConfig, TlsError};
 
@@ -56,12 +62,16 @@ pub fn read_images(config: &Config) -> anyhow::Result<Vec<Image>> {
         .with_context(|| format!("cannot read the sandbox images in {}", images_dir.display()))
 }
 
-/// Starts the spawner and drops privilege. The main thread must call it, before tokio runs: the
-/// kernel ends the spawner with the thread that started it.
+/// Starts the spawner, does what else needs privilege, and drops it. The main thread must call it,
+/// before tokio runs: the kernel ends the spawner with the thread that started it.
 ///
 /// # Errors
-/// When an image cannot be read, or this host cannot isolate what the configuration asks for.
-pub fn start_spawner(config: &Config) -> anyhow::Result<SpawnerProcess> {
+/// When an image cannot be read, this host cannot isolate what the configuration asks for, or
+/// `privileged` fails.
+pub fn start_spawner<T>(
+    config: &Config,
+    privileged: impl FnOnce() -> anyhow::Result<T>,
+) -> anyhow::Result<(SpawnerProcess, T)> {
     sandbox::return_large_buffers();
     let images = read_images(config)?;
     let spawner = sandbox::start_spawner(&SpawnerConfig {
@@ -73,13 +83,21 @@ pub fn start_spawner(config: &Config) -> anyhow::Result<SpawnerProcess> {
         cgroups: config.sandbox.cgroups,
     })
     .context("cannot start the spawner")?;
-    if own_uids()
-        .context("cannot tell whether this is root")?
-        .contains(&0)
-    {
+    let done = privileged()?;
+    drop_root(config)?;
+    Ok((spawner, done))
+}
+
+/// Takes the daemon's uid, if this is root.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn drop_root(config: &Config) -> anyhow::Result<()> {
+    let uids = own_uids().context("cannot tell whether this is root")?;
+    if uids.contains(&0) {
         sandbox::drop_privileges(config.sandbox.daemon_uid).context("cannot drop privileges")?;
     }
-    Ok(spawner)
+    Ok(())
 }
 
 /// Makes room for the open files that sessions may need all together, so that none takes those of
@@ -139,22 +157,6 @@ impl OpenFiles {
     }
 }
 
-/// This process's uids: real, effective, saved, file system.
-///
-/// # Errors
-/// When /proc does not tell; a process that may be root must not go on then.
-pub fn own_uids() -> std::io::Result<[u32; 4]> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let uids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
-    let uids: Option<Vec<u32>> = uids.and_then(|uids| {
-        uids.split_whitespace()
-            .map(|uid| uid.parse().ok())
-            .collect()
-    });
-    uids.and_then(|uids| uids.try_into().ok())
-        .ok_or_else(|| std::io::Error::other("no uids in /proc/self/status"))
-}
-
 /// The parts of a running daemon below its port.
 #[derive(Clone, Debug)]
 pub struct Core {
@@ -171,11 +173,13 @@ impl Core {
     /// whatever the egress rules say: who can talk to the daemon can do all that it can.
     ///
     /// # Errors
-    /// When the spawner does not answer, or a section of the configuration cannot be used.
-    pub fn connect(
+    /// When the spawner does not answer, a section of the configuration cannot be used, or the store
+    /// fails.
+    pub async fn connect(
         spawner: SpawnerProcess,
         config: &Config,
         own_ports: &[u16],
+        store: Store,
     ) -> anyhow::Result<Self> {
         let sandboxes = Sandboxes::connect(spawner).context("cannot connect to the spawner")?;
         if let Some(weakening) = config.egress.weakening() {
@@ -189,14 +193,15 @@ impl Core {
             egress: config.egress.clone(),
             places: places(config)?,
             own_ports: own_ports.to_vec(),
+            wait: config.tenant.wait,
+            retention: config.store.retention,
         };
         let (examined, on) = (config.clone(), sandboxes.clone());
         let host = grpc::Host::new(move || {
             let (config, sandboxes) = (examined.clone(), on.clone());
             Box::pin(async move { doctor::examine(&config, Ok(&sandboxes)).await })
         });
-        let registry = Registry::new(sandboxes.clone(), configs)?;
-        let store = config.store.open().context("cannot open the store")?;
+        let registry = Registry::new(sandboxes.clone(), configs, store.clone()).await?;
         Ok(Self {
             host,
             front: Arc::new(http::Front::new(&config.http)),
@@ -211,14 +216,14 @@ impl Core {
         })
     }
 
-    /// Serves one socket until it closes; for a client in this process.
+    /// Serves one socket until it closes; for a client in this process, which is asked for no key.
     ///
     /// # Errors
     /// When the connection breaks.
     pub async fn serve_socket(&self, socket: UnixStream) -> anyhow::Result<()> {
         let (routes, _health) =
             grpc::routes(self.registry.clone(), self.limits, self.host.clone()).await?;
-        let router = self.router(routes);
+        let router = self.router(routes, None);
         let speaks = connection::Speaks::Either;
         connection::serve(
             socket,
@@ -231,14 +236,16 @@ impl Core {
         .map_err(anyhow::Error::from_boxed)
     }
 
-    fn router(&self, routes: tonic::service::Routes) -> axum::Router {
+    /// Everything that is served; without `keys` to whoever comes.
+    fn router(&self, routes: tonic::service::Routes, keys: Option<Keys>) -> axum::Router {
         let gateway = http::Gateway {
             registry: self.registry.clone(),
             scrapes: self.scrapes.clone(),
             front: Arc::clone(&self.front),
             output: self.limits.output,
         };
-        connection::router(routes, http::router(gateway), Arc::clone(&self.front))
+        let front = Arc::clone(&self.front);
+        connection::router(routes, http::router(gateway), front, keys)
     }
 
     /// Ends every execution and session at once, then the spawner; nothing is left when it returns.
@@ -265,12 +272,13 @@ impl Core {
 /// Runs the daemon until a signal ends it.
 ///
 /// # Errors
-/// When it cannot start, or its spawner dies.
+/// When it cannot start, is open to other hosts without being told so, or its spawner dies.
 pub async fn serve(
     config: &Config,
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
     spawner: SpawnerProcess,
+    data_dir: &DataDir,
 ) -> anyhow::Result<()> {
     let scheme = if tls.is_some() { "https" } else { "http" };
     // Before anything can be waited for, so that no signal finds the default action.
@@ -278,7 +286,15 @@ pub async fn serve(
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let address = listener.local_addr()?;
-    let core = Core::connect(spawner, config, &[address.port()])?;
+    let _lock = data_dir.lock()?;
+    let store = data_dir.open()?;
+    let keys = Keys::load(store.clone(), config.tenant.wait).await?;
+    let asked_for = match keys.asked_for() {
+        true => KeysAre::AskedFor,
+        false => KeysAre::NotAskedFor,
+    };
+    config.check_listen(address, asked_for)?;
+    let core = Core::connect(spawner, config, &[address.port()], store).await?;
     let (routes, health) =
         grpc::routes(core.registry.clone(), core.limits, core.host.clone()).await?;
 
@@ -287,7 +303,7 @@ pub async fn serve(
     let accepting = tokio::spawn(connection::accept(
         listener,
         tls,
-        core.router(routes),
+        core.router(routes, Some(keys)),
         config.limits.connections,
         connections.clone(),
         stop.clone(),

@@ -12,18 +12,19 @@ mod capability;
 mod collect;
 mod driver;
 mod executions;
-mod lent;
 mod loopback;
 mod options;
+mod records;
 mod registry;
+mod room;
 mod shared;
 mod watch;
 
 pub use capability::{CdpAccess, CdpToken};
 pub use collect::{Collected, Text, text_of};
-pub use lent::Lent;
 pub use options::SessionOptions;
-pub use registry::{Execution, Place, Registry};
+pub use records::Bill;
+pub use registry::{Execution, Lent, Place, Registry, RegistryError};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,7 +33,7 @@ use std::time::{Duration, SystemTime};
 use crate::execution::{BadRequest, ExecutionLimits, Language, SessionLimits};
 use crate::id::{ExecutionId, SessionId};
 use crate::limits::Bytes;
-use crate::{browser, cdp, egress, runner, sandbox};
+use crate::{browser, cdp, egress, runner, sandbox, store};
 
 /// Config section `[session]`.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -109,6 +110,10 @@ pub struct Configs {
     pub places: egress::Places,
     /// The daemon's own ports on this host, which no egress rule opens.
     pub own_ports: Vec<u16>,
+    /// How long a caller may wait for room for a session.
+    pub wait: Duration,
+    /// How long the store knows ended sessions.
+    pub retention: Duration,
 }
 
 /// Where a session is in its life.
@@ -288,6 +293,9 @@ pub enum Error {
         /// The limit.
         limit: usize,
     },
+    /// Too much use of one owner.
+    #[error(transparent)]
+    Spent(store::Spent),
     /// Too many executions.
     #[error("{waiting} executions are already waiting there, the most allowed; try again later")]
     QueueFull {
@@ -297,6 +305,9 @@ pub enum Error {
     /// The daemon is shutting down.
     #[error("the daemon is shutting down")]
     Draining,
+    /// The store could not be read or written.
+    #[error(transparent)]
+    Store(Arc<store::Error>),
     /// A sandbox could not be built.
     #[error("could not make the session's ground: {0}")]
     Sandbox(#[source] Arc<sandbox::Error>),

@@ -3,17 +3,25 @@
 //! Every call is one transaction. The thread takes calls in order; callers wait, without blocking
 //! a runtime, in a bounded queue.
 
+mod keys;
 mod migrations;
 mod scrapes;
+mod sessions;
 
-use std::path::{Path, PathBuf};
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
+pub use keys::{KeyLimits, KeyRecord};
 pub use scrapes::ScrapeRecord;
+pub use sessions::{
+    Allowance, Finished, SessionKind, SessionRecord, SessionStart, Spent, Usage, credits,
+};
 
 /// Calls waiting for the thread; when full, callers wait.
 const QUEUE: usize = 256;
@@ -21,22 +29,19 @@ const QUEUE: usize = 256;
 const BUSY: Duration = Duration::from_secs(5);
 
 /// Config section `[store]`.
-#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The file, in a directory the daemon may write to; without it nothing outlives the daemon.
-    pub path: Option<PathBuf>,
+    /// How long an ended session is known: its id is answered as ended, and it counts in usage. What
+    /// the current month's usage needs stays until the month is over.
+    #[serde(with = "humantime_serde")]
+    pub retention: Duration,
 }
 
-impl Config {
-    /// Opens what is configured.
-    ///
-    /// # Errors
-    /// As [`Store::open`].
-    pub fn open(&self) -> Result<Store, Error> {
-        match &self.path {
-            Some(path) => Store::open(path),
-            None => Store::in_memory(),
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            retention: Duration::from_secs(30 * 24 * 60 * 60),
         }
     }
 }
@@ -58,7 +63,7 @@ pub enum Error {
         /// Which.
         path: String,
         /// Why.
-        source: rusqlite::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The file was written by a later version of Pagebox.
     #[error("{path} has schema {found}, this version knows up to {known}: use a newer Pagebox")]
@@ -89,10 +94,17 @@ impl Store {
             path: name.clone(),
             source,
         };
-        let connection = Connection::open(path).map_err(failed)?;
-        connection
-            .pragma_update(None, "journal_mode", "WAL")
-            .map_err(failed)?;
+        // SQLite gives the files beside it the same mode.
+        let mut create = OpenOptions::new();
+        create.read(true).write(true).create(true).mode(0o600);
+        create.open(path).map_err(|error| failed(error.into()))?;
+        let open = || {
+            let connection = Connection::open(path)?;
+            connection.busy_timeout(BUSY)?;
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+            Ok(connection)
+        };
+        let connection = open().map_err(|error: rusqlite::Error| failed(error.into()))?;
         Self::over(connection, &name)
     }
 
@@ -105,7 +117,6 @@ impl Store {
     }
 
     fn over(mut connection: Connection, name: &str) -> Result<Self, Error> {
-        connection.busy_timeout(BUSY)?;
         connection.pragma_update(None, "foreign_keys", true)?;
         migrations::apply(&mut connection, name)?;
         let (calls, mut inbox) = mpsc::channel::<Call>(QUEUE);
@@ -119,26 +130,62 @@ impl Store {
         Ok(Self { calls })
     }
 
+    /// A number that is another one after another program has changed the file.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn version(&self) -> Result<i64, Error> {
+        let read = |connection: &mut Connection| {
+            connection.pragma_query_value(None, "data_version", |row| row.get(0))
+        };
+        self.run(read).await
+    }
+
     /// Runs `work` in a transaction, which is undone when it fails. Goes on when the caller does
     /// not wait for it.
     async fn call<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
+        self.run(|connection| {
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let value = work(&transaction)?;
+            transaction.commit()?;
+            Ok(value)
+        })
+        .await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
         let call = move |connection: &mut Connection| {
-            let done = || {
-                let transaction =
-                    connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-                let value = work(&transaction)?;
-                transaction.commit()?;
-                Ok(value)
-            };
             // Whoever asked may be gone.
-            let _ = reply.send(done());
+            let _ = reply.send(work(connection));
         };
         let sent = self.calls.send(Box::new(call)).await;
         sent.map_err(|_| Error::Closed)?;
-        answer.await.map_err(|_| Error::Closed)?
+        Ok(answer.await.map_err(|_| Error::Closed)??)
     }
+}
+
+/// As the file has it.
+fn millis(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    span(since.unwrap_or_default())
+}
+
+fn span(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn duration(millis: i64) -> Duration {
+    Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+}
+
+fn time(millis: i64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + duration(millis)
 }

@@ -56,7 +56,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Error> {
 fn here(config: ConfigFile) -> Result<Vec<Probe>, Error> {
     let mut config = config.load(Vec::new())?.config;
     config.read_files()?;
-    let spawner = server::start_spawner(&config);
+    let spawner = server::start_spawner(&config, || Ok(())).map(|(spawner, ())| spawner);
     runtime()?.block_on(async {
         let connect = |process| Sandboxes::connect(process).map_err(anyhow::Error::from);
         let sandboxes = spawner.and_then(connect);

@@ -17,6 +17,7 @@ use crate::config::{DEFAULT_LISTEN, Loaded};
 use crate::execution::{MAX_CODE_BYTES, MAX_TIMEOUT, MIN_TIMEOUT};
 use crate::grpc::{Client, v1};
 use crate::server::{self, Core, Signals};
+use crate::store::Store;
 use crate::telemetry;
 
 /// Run code against a page and pass its output and exit status through.
@@ -238,11 +239,12 @@ fn embedded(loaded: Loaded, options: v1::ExecutionOptions, format: Format) -> Re
         telemetry::init(&config.log)?;
     }
     config.read_files()?;
-    let spawner = server::start_spawner(&config)?;
+    let (spawner, ()) = server::start_spawner(&config, || Ok(()))?;
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
         let mut signals = Signals::new().map_err(Error::Signals)?;
-        let core = Core::connect(spawner, &config, &[])?;
+        let store = Store::in_memory()?;
+        let core = Core::connect(spawner, &config, &[], store).await?;
         let ended = tokio::select! {
             ended = with_core(&core, options, format, &mut signals) => ended,
             () = core.died() => Err(Error::SpawnerDied),

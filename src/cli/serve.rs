@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use super::{ConfigFile, Error, host_loopback, port, runtime};
 use crate::config::Flag;
-use crate::{server, telemetry};
+use crate::server::{self, DataDir};
+use crate::telemetry;
 
 /// Run the daemon: gRPC and HTTP on one port, until SIGINT or SIGTERM.
 ///
@@ -46,7 +47,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Error> {
         address: config.listen,
         source,
     })?;
-    let spawner = server::start_spawner(&config)?;
-    runtime()?.block_on(server::serve(&config, listener, tls, spawner))?;
+    let (spawner, data_dir) = server::start_spawner(&config, || DataDir::prepare(&config))?;
+    runtime()?.block_on(server::serve(&config, listener, tls, spawner, &data_dir))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -64,7 +64,49 @@ pub(super) fn usual_files() -> Vec<PathBuf> {
         .collect()
 }
 
+/// This process's uids: real, effective, saved, file system.
+///
+/// # Errors
+/// When /proc does not tell; a process that may be root must not go on then.
+pub fn own_uids() -> std::io::Result<[u32; 4]> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let uids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    let uids: Option<Vec<u32>> = uids.and_then(|uids| {
+        uids.split_whitespace()
+            .map(|uid| uid.parse().ok())
+            .collect()
+    });
+    uids.and_then(|uids| uids.try_into().ok())
+        .ok_or_else(|| std::io::Error::other("no uids in /proc/self/status"))
+}
+
+/// Where state is when nothing is said.
+fn usual_data_dir(is_root: bool) -> Option<PathBuf> {
+    if is_root {
+        return Some(PathBuf::from("/var/lib/pagebox"));
+    }
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let state = set("XDG_STATE_HOME").map(PathBuf::from);
+    let state = state.or_else(|| set("HOME").map(|home| Path::new(&home).join(".local/state")));
+    state.map(|state| state.join("pagebox"))
+}
+
 impl Config {
+    /// Directory of what outlives the daemon.
+    ///
+    /// # Errors
+    /// When nothing is configured, and nothing says whose process this is or where its home is.
+    pub fn data_dir(&self) -> Result<PathBuf, Error> {
+        if let Some(path) = &self.data_dir {
+            return Ok(path.clone());
+        }
+        let is_root = own_uids().is_ok_and(|uids| uids.contains(&0));
+        usual_data_dir(is_root).ok_or_else(|| Error::Invalid {
+            key: "data_dir",
+            message: "is not set, and neither are XDG_STATE_HOME and HOME".to_owned(),
+        })
+    }
+
     /// Directory of the runners (`node/`, `python/`, `bash/`).
     ///
     /// # Errors

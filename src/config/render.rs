@@ -19,18 +19,22 @@ pub(super) fn render(
     for file in files {
         line(&mut text, format_args!("# read {}", file.display()));
     }
-    for (key, configured, found) in [
-        ("runners", &config.runners, config.runners_dir()),
-        ("images", &config.images, config.images_dir()),
+    const BESIDE: &str = "found beside the binary";
+    for (key, configured, found, why) in [
+        (
+            "data_dir",
+            &config.data_dir,
+            config.data_dir(),
+            "the usual place",
+        ),
+        ("runners", &config.runners, config.runners_dir(), BESIDE),
+        ("images", &config.images, config.images_dir(), BESIDE),
     ] {
         match (configured, found) {
             (Some(_), Ok(_)) => {}
             (None, Ok(path)) => line(
                 &mut text,
-                format_args!(
-                    "# {key} = \"{}\"  # found beside the binary",
-                    path.display()
-                ),
+                format_args!("# {key} = \"{}\"  # {why}", path.display()),
             ),
             (_, Err(error)) => line(&mut text, format_args!("# {key}: {error}")),
         }

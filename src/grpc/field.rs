@@ -127,6 +127,7 @@ pub(super) fn session_options(
         )?,
         limits: session_limits(wire.limits.unwrap_or_default()),
         execution_limits: execution_limits(wire.execution_limits.unwrap_or_default()),
+        kind: default.kind,
     };
     options
         .validate()

@@ -54,7 +54,7 @@ impl SessionService for Sessions {
         let (metadata, extensions, request) = request.into_parts();
         answer("GetSession", &metadata, async {
             let id = field::session_id("session_id", &request.session_id)?;
-            let (session, requests) = self.registry.get(&caller(&extensions)?.owner, id)?;
+            let (session, requests) = self.registry.get(&caller(&extensions)?.owner, id).await?;
             Ok(v1::GetSessionResponse {
                 session: Some(view::session(session)),
                 network_requests: requests.into_iter().map(network::request).collect(),
@@ -109,7 +109,8 @@ impl SessionService for Sessions {
         answer("WatchSession", &metadata, async {
             let deadline = Deadline::of(&metadata)?;
             let id = field::session_id("session_id", &request.session_id)?;
-            let events = ReceiverStream::new(self.registry.watch(&caller(&extensions)?.owner, id)?);
+            let events = self.registry.watch(&caller(&extensions)?.owner, id).await?;
+            let events = ReceiverStream::new(events);
             Ok(watch(events, deadline))
         })
         .await

@@ -15,7 +15,7 @@ use super::field::FieldError;
 use crate::execution::MAX_CODE_BYTES;
 use crate::id::ExecutionId;
 use crate::limits::Bytes;
-use crate::session;
+use crate::{session, store, tenant};
 
 const DOMAIN: &str = "pagebox";
 /// A status travels in HTTP/2 headers, twice and encoded; clients refuse more than 8 KiB of them.
@@ -34,6 +34,9 @@ pub(super) enum Error {
     /// The session layer refused, or could not start it.
     #[error(transparent)]
     Session(#[from] session::Error),
+    /// The request is not let in.
+    #[error(transparent)]
+    Tenant(#[from] tenant::Error),
     /// The reply does not fit a message.
     #[error(
         "the reply is {0}, more than the {1} of one message; \
@@ -115,6 +118,28 @@ fn classify(error: &Error) -> Class {
         Error::Session(S::Runner { language, .. }) => {
             class(Code::Internal, "RUNNER_FAILED").with("language", language)
         }
+        Error::Session(S::Spent(store::Spent::Minutes { allowed, left, .. })) => {
+            class(Code::ResourceExhausted, "SESSION_MINUTES_SPENT")
+                .with("session_minutes", allowed)
+                .with("left", left)
+        }
+        Error::Session(S::Spent(store::Spent::Credits { budget, left, .. })) => {
+            class(Code::ResourceExhausted, "BUDGET_SPENT")
+                .with("budget", budget)
+                .with("left", left)
+        }
+        Error::Session(S::Store(_)) => class(Code::Internal, "STORE_FAILED"),
+        Error::Tenant(tenant::Error::KeyMissing) => class(Code::Unauthenticated, "KEY_MISSING"),
+        Error::Tenant(tenant::Error::KeyUnknown) => class(Code::Unauthenticated, "KEY_UNKNOWN"),
+        Error::Tenant(tenant::Error::OwnerMissing | tenant::Error::OwnerUnreadable) => {
+            class(Code::InvalidArgument, INVALID_FIELD)
+        }
+        Error::Tenant(tenant::Error::OwnerNotAllowed) => {
+            class(Code::PermissionDenied, "OWNER_NOT_ALLOWED")
+        }
+        Error::Tenant(tenant::Error::TooManyRequests { rate, .. }) => {
+            class(Code::ResourceExhausted, "RATE_LIMIT").with("requests_per_minute", rate)
+        }
         Error::ReplyTooLarge(bytes, limit) => class(Code::ResourceExhausted, "REPLY_TOO_LARGE")
             .with("reply_bytes", bytes.0)
             .with("limit_bytes", limit.0),
@@ -140,6 +165,12 @@ impl From<Error> for Status {
             Error::Session(session::Error::BadRequest(bad)) => {
                 details.add_bad_request_violation(&*bad.field, bounded(&bad.message));
             }
+            Error::Tenant(tenant::Error::OwnerMissing | tenant::Error::OwnerUnreadable) => {
+                details.add_bad_request_violation("pagebox-owner", error.to_string());
+            }
+            Error::Tenant(tenant::Error::TooManyRequests { retry_after, .. }) => {
+                details.set_retry_info(Some(*retry_after));
+            }
             _ => {}
         }
         Status::with_error_details(class.code, bounded(&error.to_string()), details)
@@ -152,6 +183,12 @@ fn bounded(message: &str) -> &str {
         end -= 1;
     }
     &message[..end]
+}
+
+/// The status for a request that is not let in.
+#[must_use]
+pub fn not_let_in(error: tenant::Error) -> Status {
+    Error::Tenant(error).into()
 }
 
 /// The status for a method there is none of.
@@ -220,6 +257,8 @@ impl FieldError {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use prost::Message as _;
 
     use super::*;
@@ -276,6 +315,61 @@ mod tests {
                 .into(),
                 Code::FailedPrecondition,
                 "SESSION_ENDED",
+            ),
+            (
+                S::Spent(store::Spent::Minutes {
+                    allowed: 1,
+                    left: 0,
+                    needed: 1,
+                })
+                .into(),
+                Code::ResourceExhausted,
+                "SESSION_MINUTES_SPENT",
+            ),
+            (
+                S::Spent(store::Spent::Credits {
+                    budget: 1,
+                    left: 0,
+                    needed: 2,
+                    ttl: 30,
+                })
+                .into(),
+                Code::ResourceExhausted,
+                "BUDGET_SPENT",
+            ),
+            (
+                S::Store(Arc::new(store::Error::Closed)).into(),
+                Code::Internal,
+                "STORE_FAILED",
+            ),
+            (
+                tenant::Error::KeyMissing.into(),
+                Code::Unauthenticated,
+                "KEY_MISSING",
+            ),
+            (
+                tenant::Error::KeyUnknown.into(),
+                Code::Unauthenticated,
+                "KEY_UNKNOWN",
+            ),
+            (
+                tenant::Error::OwnerMissing.into(),
+                Code::InvalidArgument,
+                "INVALID_FIELD",
+            ),
+            (
+                tenant::Error::OwnerNotAllowed.into(),
+                Code::PermissionDenied,
+                "OWNER_NOT_ALLOWED",
+            ),
+            (
+                tenant::Error::TooManyRequests {
+                    rate: 1,
+                    retry_after: Duration::from_secs(1),
+                }
+                .into(),
+                Code::ResourceExhausted,
+                "RATE_LIMIT",
             ),
             (
                 S::SessionLimit { limit: 1 }.into(),

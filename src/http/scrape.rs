@@ -14,7 +14,7 @@ use super::error::{Failures, NoSession, NotStarted};
 use super::execution::{Code, Ran, run};
 use super::extract::{Body, Caller, Params};
 use super::sessions::{ACTIVITY_TTL_SECONDS, TTL_SECONDS, seconds};
-use super::team::{credits, lived_millis};
+use super::time::millis;
 use super::{ApiError, Gateway};
 use crate::id::ScrapeId;
 use crate::scrape::{Document, Error, Life, ScrapeOptions};
@@ -155,7 +155,7 @@ pub(super) async fn interact(
         return Err(Error::NotSupported("existingSessionId".into()).into());
     }
     let session = gateway.scrapes.session(&caller, id, life).await?;
-    let (view, _) = gateway.registry.get(&caller.owner, session)?;
+    let (view, _) = gateway.registry.get(&caller.owner, session).await?;
     let cdp_url = cdp_url(&base, &view);
     let ran = run(&gateway, &caller, session, options).await?;
     Ok(Json(Interacted {
@@ -190,12 +190,12 @@ pub(super) async fn stop(
     Caller(caller): Caller,
     Params(id): Params<String>,
 ) -> Result<Json<Stopped>, ApiError> {
-    let view = gateway.scrapes.stop(&caller.owner, job(&id)?).await?;
+    let (bill, is_over_now) = gateway.scrapes.stop(&caller.owner, job(&id)?).await?;
     Ok(Json(Stopped {
         success: true,
         status: "stopped",
-        session_duration_ms: view.as_ref().map(lived_millis),
-        credits_billed: view.as_ref().map_or(0, credits),
+        session_duration_ms: is_over_now.then(|| millis(bill.lived)),
+        credits_billed: bill.credits,
     }))
 }
 

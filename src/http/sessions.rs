@@ -14,10 +14,11 @@ use super::cdp::cdp_url;
 use super::error::{Failures, NoSession, NotStarted};
 use super::execution::{Code, Ran, run};
 use super::extract::{Body, Caller, Params, Session, query_value};
-use super::team::{credits, lived_millis};
+use super::time::millis;
 use super::time::iso;
 use super::{ApiError, Gateway};
 use crate::session::{SessionOptions, SessionView, State as S};
+use crate::store::SessionKind;
 
 pub(super) const TTL_SECONDS: (u64, u64) = (30, 3600);
 pub(super) const ACTIVITY_TTL_SECONDS: (u64, u64) = (10, 3600);
@@ -65,6 +66,7 @@ impl CreateRequest {
                 ACTIVITY_TTL_SECONDS,
                 defaults.idle_ttl,
             )?,
+            kind: SessionKind::Standalone,
             ..defaults
         };
         if self.profile.is_some() {
@@ -279,15 +281,16 @@ pub(super) async fn get(
     Session(id): Session,
     base: Base,
 ) -> Result<Json<Found>, ApiError> {
-    let (view, _) = gateway.registry.get(&caller.owner, id)?;
+    let (view, _) = gateway.registry.get(&caller.owner, id).await?;
     let ended = view.state.ended();
+    let bill = gateway.registry.bill(&caller.owner, id).await?;
     Ok(Json(Found {
         success: true,
         id: view.id.to_string(),
         status: status(view.state),
         links: Links::of(&base, &view),
-        session_duration_ms: ended.then(|| lived_millis(&view)),
-        credits_billed: ended.then(|| credits(&view)),
+        session_duration_ms: ended.then(|| millis(bill.lived)),
+        credits_billed: ended.then_some(bill.credits),
         error: (view.state == S::Failed).then_some(view.end_detail),
     }))
 }
@@ -344,14 +347,15 @@ pub(super) async fn delete(
     Caller(caller): Caller,
     Session(id): Session,
 ) -> Result<Json<Deleted>, ApiError> {
-    let (before, _) = gateway.registry.get(&caller.owner, id)?;
+    let (before, _) = gateway.registry.get(&caller.owner, id).await?;
     let view = gateway.registry.stop(&caller.owner, id).await?;
     let now = !before.state.ended();
+    let bill = gateway.registry.bill(&caller.owner, id).await?;
     Ok(Json(Deleted {
         success: true,
         status: status(view.state),
-        session_duration_ms: now.then(|| lived_millis(&view)),
-        credits_billed: credits(&view),
+        session_duration_ms: now.then(|| millis(bill.lived)),
+        credits_billed: bill.credits,
     }))
 }
 
@@ -370,7 +374,7 @@ pub(super) async fn replay(
     Caller(caller): Caller,
     Session(id): Session,
 ) -> Result<StatusCode, ApiError> {
-    gateway.registry.get(&caller.owner, id)?;
+    gateway.registry.get(&caller.owner, id).await?;
     Err(no_replay())
 }
 
@@ -392,7 +396,7 @@ pub(super) async fn replay_page(
     let Ok(id) = id.parse() else {
         return Err(ApiError::bad_field("id", "is not a UUID"));
     };
-    gateway.registry.get(&caller.owner, id)?;
+    gateway.registry.get(&caller.owner, id).await?;
     Err(no_replay())
 }
 

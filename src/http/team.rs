@@ -1,42 +1,21 @@
 //! What a caller has used, and how much of the daemon is in use.
 
+use std::time::SystemTime;
+
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::Gateway;
+use super::{ApiError, Gateway};
 use super::error::Failures;
 use super::extract::Caller;
-use super::time::{iso, millis};
-use crate::session::{SessionView, State as S};
-use crate::tenant;
+use super::time::iso;
+use crate::session::State as S;
+use crate::tenant::month_of;
 
 /// Said to be left where nothing limits what may be used: clients want a number.
 const NO_BUDGET: u64 = 1_000_000_000;
-/// Credits for an hour of a session, and at least.
-const CREDITS_PER_HOUR: u64 = 120;
-const LEAST_CREDITS: u64 = 2;
-const HOUR_MILLIS: u64 = 3_600_000;
-
-/// What a session has cost, in credits.
-pub(super) fn credits(view: &SessionView) -> u64 {
-    let used = lived_millis(view).saturating_mul(CREDITS_PER_HOUR);
-    used.div_ceil(HOUR_MILLIS).max(LEAST_CREDITS)
-}
-
-/// How long a session lived, or lives already, in milliseconds.
-pub(super) fn lived_millis(view: &SessionView) -> u64 {
-    let end = view.end_time.unwrap_or_else(std::time::SystemTime::now);
-    // A clock set back in between gives zero.
-    millis(end.duration_since(view.create_time).unwrap_or_default())
-}
-
-/// What a caller may use in credits; `None` without a bound.
-fn budget(_: &tenant::Caller) -> Option<u64> {
-    None
-}
-
 /// What a caller may still use.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct CreditUsage {
@@ -59,17 +38,34 @@ struct Credits {
     get, path = "/v2/team/credit-usage", tag = "team",
     responses((status = 200, body = CreditUsage), Failures)
 )]
-pub(super) async fn credit_usage(Caller(caller): Caller) -> Json<CreditUsage> {
-    let budget = budget(&caller).unwrap_or(NO_BUDGET);
-    Json(CreditUsage {
-        success: true,
-        data: Credits {
-            remaining_credits: budget,
-            plan_credits: budget,
+pub(super) async fn credit_usage(
+    State(gateway): State<Gateway>,
+    Caller(caller): Caller,
+) -> Result<Json<CreditUsage>, ApiError> {
+    let now = SystemTime::now();
+    let (start, end) = month_of(now);
+    let data = match caller.budget {
+        None => Credits {
+            remaining_credits: NO_BUDGET,
+            plan_credits: NO_BUDGET,
             billing_period_start: None,
             billing_period_end: None,
         },
-    })
+        Some(budget) => {
+            let used = gateway.registry.usage(&caller.owner, now).await?.credits;
+            let plan_credits = u64::from(budget);
+            Credits {
+                remaining_credits: plan_credits.saturating_sub(used),
+                plan_credits,
+                billing_period_start: Some(iso(start)),
+                billing_period_end: Some(iso(end)),
+            }
+        }
+    };
+    Ok(Json(CreditUsage {
+        success: true,
+        data,
+    }))
 }
 
 /// The caller's sessions as a queue.

@@ -25,10 +25,11 @@ use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tower::{Layer as _, ServiceExt as _};
 
+use super::authentication::identify;
 use super::tls::HTTP2;
 use crate::grpc;
 use crate::http::{self, Front, Peer};
-use crate::tenant::Caller;
+use crate::tenant::Keys;
 
 /// A caller whose machine vanished is noticed after both: only then is its execution killed.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
@@ -184,8 +185,13 @@ pub(super) async fn serve(
     connection.await
 }
 
-/// gRPC services where they belong, the HTTP gateway everywhere else.
-pub(super) fn router(routes: Routes, http: Router, front: Arc<Front>) -> Router {
+/// gRPC services where they belong, the HTTP gateway everywhere else, for whoever has one of the keys.
+pub(super) fn router(
+    routes: Routes,
+    http: Router,
+    front: Arc<Front>,
+    keys: Option<Keys>,
+) -> Router {
     routes
         .into_axum_router()
         .route_layer(map_response(async |response: Response| {
@@ -201,7 +207,7 @@ pub(super) fn router(routes: Routes, http: Router, front: Arc<Front>) -> Router 
                 Err(never) => match never {},
             }
         })
-        .layer(from_fn(identify))
+        .layer(from_fn_with_state(keys, identify))
         .layer(from_fn_with_state(front, web_pages))
 }
 
@@ -213,13 +219,7 @@ async fn web_pages(State(front): State<Arc<Front>>, request: Request, next: Next
     http::cross_origin(&front, request, next).await
 }
 
-/// Finds out who calls.
-async fn identify(mut request: Request, next: Next) -> Response {
-    request.extensions_mut().insert(Caller::anonymous());
-    next.run(request).await
-}
-
-fn is_grpc(headers: &HeaderMap) -> bool {
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     headers
         .get(header::CONTENT_TYPE)
         .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
@@ -280,7 +280,7 @@ mod tests {
         tokio::spawn(accept(
             listener,
             None,
-            router(routes.routes(), Router::new(), Arc::default()),
+            router(routes.routes(), Router::new(), Arc::default(), None),
             limit,
             server.tasks.clone(),
             server.stop.clone(),

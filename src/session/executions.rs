@@ -2,7 +2,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +23,33 @@ struct Inner {
     ended: VecDeque<ExecutionId>,
 }
 
+/// An execution that has not ended. Dropped, it has; unless it was to be remembered it then was
+/// never there, and its id may be used again.
+#[derive(Debug)]
+pub(super) struct Known {
+    executions: Arc<Executions>,
+    id: ExecutionId,
+    remembered: bool,
+}
+
+impl Known {
+    /// It is remembered once it has ended.
+    pub(super) fn remembered(mut self) -> Self {
+        self.remembered = true;
+        self
+    }
+}
+
+impl Drop for Known {
+    fn drop(&mut self) {
+        if self.remembered {
+            self.executions.end(self.id);
+        } else {
+            self.executions.lock().known.remove(&self.id);
+        }
+    }
+}
+
 /// What a cancel met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cancel {
@@ -40,18 +67,27 @@ impl Executions {
         }
     }
 
-    /// Whether it is a new id; a known one is left as it is.
-    pub(super) fn add(&self, id: ExecutionId, owner: &Owner, cancel: CancellationToken) -> bool {
+    /// Makes an execution known, so that it can be cancelled; `None` when its id is not new.
+    pub(super) fn add(
+        self: &Arc<Self>,
+        id: ExecutionId,
+        owner: &Owner,
+        cancel: CancellationToken,
+    ) -> Option<Known> {
         match self.lock().known.entry(id) {
-            Entry::Occupied(_) => false,
+            Entry::Occupied(_) => None,
             Entry::Vacant(place) => {
                 place.insert((owner.clone(), Some(cancel)));
-                true
+                Some(Known {
+                    executions: Arc::clone(self),
+                    id,
+                    remembered: false,
+                })
             }
         }
     }
 
-    pub(super) fn end(&self, id: ExecutionId) {
+    fn end(&self, id: ExecutionId) {
         let mut inner = self.lock();
         if let Some((_, cancel)) = inner.known.get_mut(&id) {
             *cancel = None;
@@ -89,31 +125,36 @@ mod tests {
 
     #[test]
     fn ended_executions_are_forgotten_in_order() {
-        let executions = Executions::new(1);
+        let ada = Owner::anonymous();
+        let executions = Arc::new(Executions::new(1));
         let (first, second) = (ExecutionId::generate(), ExecutionId::generate());
         let cancel = CancellationToken::new();
-        assert!(executions.add(first, &Owner::anonymous(), cancel.clone()));
-        assert!(!executions.add(first, &Owner::anonymous(), CancellationToken::new()));
-        assert_eq!(
-            executions.cancel(&Owner::anonymous(), first),
-            Cancel::Cancelled
-        );
+        let known = executions.add(first, &ada, cancel.clone()).unwrap().remembered();
+        assert!(executions.add(first, &ada, CancellationToken::new()).is_none());
+        assert_eq!(executions.cancel(&ada, first), Cancel::Cancelled);
         assert!(cancel.is_cancelled());
-        executions.end(first);
-        assert_eq!(
-            executions.cancel(&Owner::anonymous(), first),
-            Cancel::AlreadyEnded
+        drop(known);
+        assert_eq!(executions.cancel(&ada, first), Cancel::AlreadyEnded);
+        assert!(executions.add(first, &ada, CancellationToken::new()).is_none());
+        drop(
+            executions
+                .add(second, &ada, CancellationToken::new())
+                .unwrap()
+                .remembered(),
         );
-        assert!(!executions.add(first, &Owner::anonymous(), CancellationToken::new()));
-        assert!(executions.add(second, &Owner::anonymous(), CancellationToken::new()));
-        executions.end(second);
-        assert_eq!(
-            executions.cancel(&Owner::anonymous(), first),
-            Cancel::Unknown
-        );
-        assert_eq!(
-            executions.cancel(&Owner::anonymous(), second),
-            Cancel::AlreadyEnded
-        );
+        assert_eq!(executions.cancel(&ada, first), Cancel::Unknown);
+        assert_eq!(executions.cancel(&ada, second), Cancel::AlreadyEnded);
+    }
+
+    #[test]
+    fn the_id_of_one_that_never_was_may_be_used_again() {
+        let ada = Owner::anonymous();
+        let executions = Arc::new(Executions::new(1));
+        let id = ExecutionId::generate();
+        let known = executions.add(id, &ada, CancellationToken::new()).unwrap();
+        assert_eq!(executions.cancel(&ada, id), Cancel::Cancelled);
+        drop(known);
+        assert_eq!(executions.cancel(&ada, id), Cancel::Unknown);
+        assert!(executions.add(id, &ada, CancellationToken::new()).is_some());
     }
 }

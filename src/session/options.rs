@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::egress::NetworkOptions;
 use crate::execution::{BadRequest, ExecutionLimits, SessionLimits};
+use crate::store::SessionKind;
 
 const TTL: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(3600));
 const IDLE_TTL: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(3600));
@@ -36,6 +37,8 @@ pub struct SessionOptions {
     pub limits: SessionLimits,
     /// Limits on each context.
     pub execution_limits: ExecutionLimits,
+    /// What it is made for, as its record says.
+    pub kind: SessionKind,
 }
 
 impl Default for SessionOptions {
@@ -50,6 +53,7 @@ impl Default for SessionOptions {
             network: NetworkOptions::default(),
             limits: SessionLimits::default(),
             execution_limits: ExecutionLimits::default(),
+            kind: SessionKind::default(),
         }
     }
 }

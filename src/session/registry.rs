@@ -1,74 +1,46 @@
-//! All sessions of the daemon.
+//! All sessions of the daemon: opened, found, listed, stopped, drained.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+mod execution;
+mod lent;
+mod sessions;
+
+pub use execution::{Execution, Place};
+pub use lent::Lent;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, info_span};
 
 use crate::egress;
-use crate::execution::{BadRequest, ExecutionEvent, ExecutionLimits, ExecutionOptions, Language};
-use crate::id::{ExecutionId, SessionId};
-use crate::runner::{self, Job, OWN_PORTS, OnDrop};
+use crate::execution::BadRequest;
+use crate::id::SessionId;
+use crate::runner::{Job, OWN_PORTS};
 use crate::sandbox::{ProbeState, Sandboxes};
+use crate::store::{self, SessionStart, Store, Usage};
 use crate::tenant::{Caller, Owner};
 
-use super::capability::CdpAccess;
 use super::driver::{self, Deps};
-use super::executions::{Cancel, Executions};
-use super::lent::Use;
-use super::shared::Shared;
+use super::executions::Executions;
+use super::records::{Admitted, Records};
+use super::room::{Room, Seat};
+use super::shared::{Shared, start_of};
 use super::watch::watch;
-use super::{Configs, EndReason, Error, SessionEvent, SessionOptions, SessionView, State};
+use super::{
+    Bill, CdpAccess, Configs, EndReason, Error, SessionEvent, SessionOptions, SessionView, State,
+};
+use sessions::Sessions;
 
-/// Pieces of output on their way to one reader; each at most 64 KiB. When it is full the code's
-/// output waits.
-const EVENT_QUEUE: usize = 64;
 /// Jobs on their way to a session's task; the sender waits when it is full.
 const JOB_QUEUE: usize = 64;
 /// Events on their way to one watcher; when it is full, events of pages and of
 /// the network are counted as dropped.
 const WATCH_QUEUE: usize = 256;
 const MAX_IDEMPOTENCY_KEY: usize = 128;
-
-/// Where an execution is to run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// In this session.
-    Session(SessionId),
-    /// In one of its own, gone when it has ended.
-    OneShot(Box<SessionOptions>),
-}
-
-/// A started execution. Dropping it kills the code.
-#[derive(Debug)]
-pub struct Execution {
-    /// Its id.
-    pub id: ExecutionId,
-    /// Where it runs.
-    pub session_id: SessionId,
-    /// Its events, the last one `Finished`. Bounded: a reader that stalls pauses the code's output.
-    pub events: mpsc::Receiver<ExecutionEvent>,
-    #[expect(dead_code, reason = "its drop kills the execution")]
-    kill: DropGuard,
-}
-
-#[cfg(test)]
-impl Execution {
-    /// One whose events a test sends.
-    pub(crate) fn of_events(events: mpsc::Receiver<ExecutionEvent>) -> Self {
-        Self {
-            id: ExecutionId::generate(),
-            session_id: SessionId::generate(),
-            events,
-            kill: CancellationToken::new().drop_guard(),
-        }
-    }
-}
 
 /// All sessions; cheap to clone.
 #[derive(Clone, Debug)]
@@ -81,30 +53,35 @@ struct Inner {
     deps: Arc<Deps>,
     degraded: Arc<[String]>,
     sessions: Mutex<Sessions>,
+    room: Room,
+    records: Records,
     executions: Arc<Executions>,
     tasks: TaskTracker,
     draining: AtomicBool,
 }
 
-#[derive(Debug, Default)]
-pub(super) struct Sessions {
-    /// Live and remembered; ids sort by time.
-    pub(super) all: BTreeMap<SessionId, Arc<Shared>>,
-    /// Those that count; kept ones do not.
-    pub(super) live: usize,
-    /// Oldest first.
-    ended: VecDeque<SessionId>,
-    /// Those that are nobody's session, as yet.
-    pub(super) lent: BTreeMap<SessionId, Use>,
-    by_key: HashMap<(Owner, String), SessionId>,
+/// Why there is no registry.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// The rules of the network.
+    #[error(transparent)]
+    Egress(#[from] egress::Error),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] store::Error),
 }
 
 impl Registry {
-    /// An empty registry.
+    /// An empty registry; inside the runtime. Sessions that an earlier daemon has left in the store
+    /// are known as ended.
     ///
     /// # Errors
-    /// When the egress section is not valid.
-    pub fn new(sandboxes: Sandboxes, configs: Configs) -> Result<Self, egress::Error> {
+    /// When the egress section is not valid, or the store fails.
+    pub async fn new(
+        sandboxes: Sandboxes,
+        configs: Configs,
+        store: Store,
+    ) -> Result<Self, RegistryError> {
         let own_ports = configs.own_ports.iter().copied();
         let policy = own_ports.fold(
             egress::Policy::new(&configs.egress)?.reserve(&OWN_PORTS)?,
@@ -122,6 +99,8 @@ impl Registry {
             .chain(of_network.map(|weakening| format!("egress: {weakening}")))
             .collect();
         let remembered = configs.session.remembered;
+        let room = Room::new(configs.session.max_sessions, configs.wait);
+        let records = Records::open(store, configs.retention).await?;
         Ok(Self {
             inner: Arc::new(Inner {
                 deps: Arc::new(Deps {
@@ -132,6 +111,8 @@ impl Registry {
                 }),
                 degraded,
                 sessions: Mutex::default(),
+                room,
+                records,
                 executions: Arc::new(Executions::new(remembered)),
                 tasks: TaskTracker::new(),
                 draining: AtomicBool::new(false),
@@ -163,7 +144,7 @@ impl Registry {
             .into());
         }
         let keyed = idempotency_key.is_some();
-        let shared = self.open(caller, options, idempotency_key, false)?;
+        let shared = self.open(caller, options, idempotency_key).await?;
         let abandoned = AbandonOnDrop(Some(Arc::clone(&shared)).filter(|_| !keyed));
         let ready = shared.wait_ready().await;
         abandoned.keep();
@@ -185,11 +166,7 @@ impl Registry {
     }
 
     /// Holds what a session asks for against what this daemon allows.
-    pub(super) fn resolve_limits(
-        &self,
-        options: &mut SessionOptions,
-        prefix: &str,
-    ) -> Result<(), Error> {
+    fn resolve_limits(&self, options: &mut SessionOptions, prefix: &str) -> Result<(), Error> {
         let configs = &self.inner.deps.configs;
         let path = format!("{prefix}limits.");
         options.limits = options.limits.within(configs.session.limits(), &path)?;
@@ -200,107 +177,174 @@ impl Registry {
     }
 
     /// Registers a session and starts its task, or finds the one its key stands for.
-    pub(super) fn open(
+    async fn open(
         &self,
         caller: &Caller,
         options: SessionOptions,
         key: Option<String>,
-        is_lent: bool,
     ) -> Result<Arc<Shared>, Error> {
         let key = key.map(|key| (caller.owner.clone(), key));
+        let known = self.sessions().of_key(key.as_ref(), &options)?;
+        if let Some(shared) = known {
+            return Ok(shared);
+        }
+        let seat = self.inner.room.take(caller).await?;
+        let born = (SessionId::generate(), SystemTime::now());
+        let start = start_of(born, &caller.owner, &options);
+        let admitted = self.inner.records.admit(caller, start).await?;
         let (shared, inbox, leaving) = {
             let mut sessions = self.sessions();
-            // Within the lock: a drain that begins later finds this session.
-            if self.inner.draining.load(Ordering::Acquire) {
-                return Err(Error::Draining);
+            self.refuse_when_draining()?;
+            // The same key may have come a second time meanwhile.
+            if let Some(shared) = sessions.of_key(key.as_ref(), &options)? {
+                return Ok(shared);
             }
-            if let Some(known) = key.as_ref().and_then(|key| sessions.by_key.get(key))
-                && let Some(shared) = sessions.all.get(known)
-                && !shared.start_failed()
-            {
-                if shared.options != options {
-                    return Err(BadRequest::new(
-                        "idempotency_key",
-                        "was used before, with other options",
-                    )
-                    .into());
-                }
-                return Ok(Arc::clone(shared));
-            }
-            let limit = self.max_sessions();
-            if sessions.live >= limit {
-                return Err(Error::SessionLimit { limit });
-            }
-            sessions.check_owner(caller)?;
-            let leaving = sessions.make_room(limit);
-            let (jobs, inbox) = mpsc::channel(JOB_QUEUE);
-            let shared = Arc::new(Shared::new(
-                caller.owner.clone(),
-                options,
-                Arc::clone(&self.inner.degraded),
-                CancellationToken::new(),
-                jobs,
-                &self.inner.deps.configs.egress,
-            ));
-            sessions.live += 1;
-            sessions.all.insert(shared.id, Arc::clone(&shared));
-            if is_lent {
-                sessions.lent.insert(shared.id, Use::Borrowed);
-            }
-            if let Some(key) = key {
-                sessions.by_key.insert(key, shared.id);
-            }
-            (shared, inbox, leaving)
+            let (shared, inbox) = self.register(born, seat, caller, options);
+            sessions.add(Arc::clone(&shared), key);
+            (shared, inbox, self.make_room(&mut sessions))
         };
-        let span = info_span!(parent: None, "session", session_id = %shared.id);
-        let registry = self.clone();
-        let task_shared = Arc::clone(&shared);
-        self.inner.tasks.spawn(
-            async move {
-                let deps = Arc::clone(&registry.inner.deps);
-                if let Some(leaving) = leaving {
-                    leaving.wait_ended().await;
-                }
-                driver::run(Arc::clone(&task_shared), deps, inbox).await;
-                registry.remember(task_shared.id);
-            }
-            .instrument(span),
-        );
+        let written = admitted.map(Admitted::keep);
+        let unwritten = written.is_none().then(|| shared.start());
+        self.run(&shared, inbox, leaving, unwritten);
         Ok(shared)
     }
 
-    /// A session has ended: it no longer counts, and the oldest ended one beyond the bound is
-    /// forgotten.
-    fn remember(&self, id: SessionId) {
-        let mut sessions = self.sessions();
-        let lent = sessions.lent.remove(&id);
-        if lent.is_none_or(|lent| lent == Use::Borrowed) {
-            sessions.live -= 1;
+    /// The same for one that is nobody's as yet: nothing of it is written.
+    async fn open_lent(
+        &self,
+        caller: &Caller,
+        options: SessionOptions,
+    ) -> Result<Arc<Shared>, Error> {
+        let seat = self.inner.room.take(caller).await?;
+        let born = (SessionId::generate(), SystemTime::now());
+        let start = start_of(born, &caller.owner, &options);
+        if let Some(admitted) = self.inner.records.admit(caller, start).await? {
+            admitted.undo().await;
         }
-        if lent.is_some() {
-            sessions.all.remove(&id);
-            return;
+        let (shared, inbox, leaving) = {
+            let mut sessions = self.sessions();
+            self.refuse_when_draining()?;
+            let (shared, inbox) = self.register(born, seat, caller, options);
+            sessions.add_lent(Arc::clone(&shared));
+            (shared, inbox, self.make_room(&mut sessions))
+        };
+        self.run(&shared, inbox, leaving, None);
+        Ok(shared)
+    }
+
+    /// To be called with the sessions locked: a drain that begins later finds what is added then.
+    fn refuse_when_draining(&self) -> Result<(), Error> {
+        match self.is_draining() {
+            true => Err(Error::Draining),
+            false => Ok(()),
         }
-        sessions.ended.push_back(id);
-        if sessions.ended.len() > self.inner.deps.configs.session.remembered
-            && let Some(oldest) = sessions.ended.pop_front()
-        {
-            sessions.all.remove(&oldest);
-            sessions.by_key.retain(|_, id| *id != oldest);
+    }
+
+    fn register(
+        &self,
+        born: (SessionId, SystemTime),
+        seat: Seat,
+        caller: &Caller,
+        options: SessionOptions,
+    ) -> (Arc<Shared>, mpsc::Receiver<Job>) {
+        let (jobs, inbox) = mpsc::channel(JOB_QUEUE);
+        let shared = Shared::new(
+            born,
+            seat,
+            caller.owner.clone(),
+            options,
+            Arc::clone(&self.inner.degraded),
+            CancellationToken::new(),
+            jobs,
+            &self.inner.deps.configs.egress,
+        );
+        (Arc::new(shared), inbox)
+    }
+
+    /// Ends the oldest kept session when there are too many with those that have a seat.
+    fn make_room(&self, sessions: &mut Sessions) -> Option<Arc<Shared>> {
+        if self.inner.room.taken() + sessions.kept() <= self.max_sessions() {
+            return None;
         }
+        sessions.end_oldest_kept()
+    }
+
+    /// Starts a session's task, which begins once `leaving` has ended, and writes what is `unwritten`.
+    fn run(
+        &self,
+        shared: &Arc<Shared>,
+        inbox: mpsc::Receiver<Job>,
+        leaving: Option<Arc<Shared>>,
+        unwritten: Option<SessionStart>,
+    ) {
+        let span = info_span!(parent: None, "session", session_id = %shared.id);
+        let registry = self.clone();
+        let shared = Arc::clone(shared);
+        let task = async move {
+            let Inner { deps, records, .. } = &*registry.inner;
+            if let Some(leaving) = leaving {
+                leaving.wait_ended().await;
+            }
+            let running = driver::run(Arc::clone(&shared), Arc::clone(deps), inbox);
+            let writing = async {
+                if let Some(start) = unwritten {
+                    records.began(start).await;
+                }
+            };
+            tokio::join!(running, writing);
+            let remembered = deps.configs.session.remembered;
+            let is_somebodys = registry.sessions().end(shared.id, remembered);
+            if is_somebodys {
+                records.ended(&shared).await;
+            }
+        };
+        self.inner.tasks.spawn(task.instrument(span));
     }
 
     /// Reads one session, and its newest network requests, oldest first.
     ///
     /// # Errors
-    /// When it is not known.
-    pub fn get(
+    /// When it is not known, or ended too long ago.
+    pub async fn get(
         &self,
         owner: &Owner,
         id: SessionId,
     ) -> Result<(SessionView, Vec<egress::LoggedRequest>), Error> {
-        let shared = self.find(owner, id)?;
+        let shared = self.find(owner, id).await?;
         Ok((shared.view(), shared.network.requests()))
+    }
+
+    /// What a session has used until its end, or until now; of any that the store knows.
+    ///
+    /// # Errors
+    /// When it is not known.
+    pub async fn bill(&self, owner: &Owner, id: SessionId) -> Result<Bill, Error> {
+        let known = self.sessions().known(owner, id)?;
+        if let Some(shared) = known {
+            return Ok(shared.bill());
+        }
+        let past = self.inner.records.past(owner, id).await?;
+        Ok(Bill {
+            lived: past.lived,
+            credits: past.credits,
+        })
+    }
+
+    /// Says that a prompt is used in a session, which costs more from its start on.
+    ///
+    /// # Errors
+    /// When it is not known, or has ended.
+    pub async fn use_prompt(&self, owner: &Owner, id: SessionId) -> Result<(), Error> {
+        self.find(owner, id).await?.use_prompt();
+        Ok(())
+    }
+
+    /// What an owner's sessions used that began in the calendar month (UTC) of a time.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn usage(&self, owner: &Owner, at: SystemTime) -> Result<Usage, Error> {
+        self.inner.records.usage(owner, at).await
     }
 
     /// At most `limit` sessions of `owner` in these states (all, if empty), newest first, after the one a
@@ -313,20 +357,9 @@ impl Registry {
         after: Option<SessionId>,
         limit: usize,
     ) -> (Vec<SessionView>, Option<SessionId>) {
-        let known: Vec<Arc<Shared>> = {
-            let sessions = self.sessions();
-            let older: Box<dyn Iterator<Item = &Arc<Shared>>> = match after {
-                Some(after) => Box::new(sessions.all.range(..after).rev().map(|(_, s)| s)),
-                None => Box::new(sessions.all.values().rev()),
-            };
-            older
-                .filter(|shared| shared.owner == *owner)
-                .filter(|shared| !sessions.lent.contains_key(&shared.id))
-                .filter(|shared| states.is_empty() || states.contains(&shared.state()))
-                .take(limit.saturating_add(1))
-                .cloned()
-                .collect()
-        };
+        let known = self
+            .sessions()
+            .newest(owner, states, after, limit.saturating_add(1));
         let next = (known.len() > limit).then(|| known[limit.saturating_sub(1)].id);
         let views = known.iter().take(limit).map(|shared| shared.view());
         (views.collect(), next)
@@ -337,7 +370,7 @@ impl Registry {
     /// # Errors
     /// When it is not known.
     pub async fn stop(&self, owner: &Owner, id: SessionId) -> Result<SessionView, Error> {
-        let shared = self.find(owner, id)?;
+        let shared = self.find(owner, id).await?;
         shared.request_end(EndReason::Stopped);
         shared.wait_ended().await;
         Ok(shared.view())
@@ -348,7 +381,7 @@ impl Registry {
     /// # Errors
     /// When there is no such session, or the token is not its; when it has ended.
     pub async fn cdp(&self, id: SessionId, token: &str) -> Result<CdpAccess, Error> {
-        let known = self.sessions().all.get(&id).cloned();
+        let known = self.sessions().get(id).cloned();
         let opened = known.filter(|shared| shared.cdp_token.is(token));
         CdpAccess::open(opened.ok_or(Error::CdpRefused(id))?).await
     }
@@ -357,183 +390,15 @@ impl Registry {
     ///
     /// # Errors
     /// When it is not known.
-    pub fn watch(
+    pub async fn watch(
         &self,
         owner: &Owner,
         id: SessionId,
     ) -> Result<mpsc::Receiver<SessionEvent>, Error> {
-        let shared = self.find(owner, id)?;
+        let shared = self.find(owner, id).await?;
         let (sender, receiver) = mpsc::channel(WATCH_QUEUE);
         tokio::spawn(watch(shared, sender));
         Ok(receiver)
-    }
-
-    /// Starts an execution; returns when its code has started. A dropped call kills it.
-    ///
-    /// # Errors
-    /// Bad options, an unknown or ended session, a full queue, draining, or what failed to start.
-    pub async fn execute(
-        &self,
-        caller: &Caller,
-        place: Place,
-        mut options: ExecutionOptions,
-    ) -> Result<Execution, Error> {
-        options.validate()?;
-        if self.inner.draining.load(Ordering::Acquire) {
-            return Err(Error::Draining);
-        }
-        match place {
-            Place::Session(id) => {
-                let shared = self.find(&caller.owner, id)?;
-                if options.fresh {
-                    let most = shared.options.execution_limits;
-                    options.limits = options.limits.within(most, "options.limits.")?;
-                } else if options.limits != ExecutionLimits::default() {
-                    return Err(BadRequest::new(
-                        "options.limits",
-                        "needs fresh, or one_shot: a session's context has its sandbox already, \
-                         with the execution_limits of the session",
-                    )
-                    .into());
-                }
-                self.start_execution(&shared, options).await
-            }
-            Place::OneShot(session_options) => {
-                self.execute_once(caller, *session_options, options).await
-            }
-        }
-    }
-
-    async fn start_execution(
-        &self,
-        shared: &Arc<Shared>,
-        options: ExecutionOptions,
-    ) -> Result<Execution, Error> {
-        shared.wait_ready().await?;
-        let id = options.id.unwrap_or_else(ExecutionId::generate);
-        let language = options.language;
-        let cancel = shared.cancel.child_token();
-        let kill = cancel.clone().drop_guard();
-        let (events, receiver) = mpsc::channel(EVENT_QUEUE);
-        let (started, has_started) = oneshot::channel();
-        if !self.inner.executions.add(id, &shared.owner, cancel.clone()) {
-            return Err(BadRequest::new("options.execution_id", "was used before").into());
-        }
-        shared.execution_added();
-        let guard = {
-            let (shared, executions) = (Arc::clone(shared), Arc::clone(&self.inner.executions));
-            OnDrop::new(move || {
-                executions.end(id);
-                shared.execution_ended();
-            })
-        };
-        let job = Job {
-            id,
-            options,
-            events,
-            started,
-            cancel: cancel.clone(),
-            guard,
-        };
-        if shared.jobs.send(job).await.is_err() {
-            return Err(shared.ended_error());
-        }
-        match has_started.await {
-            Ok(Ok(_)) => Ok(Execution {
-                id,
-                session_id: shared.id,
-                events: receiver,
-                kill,
-            }),
-            Ok(Err(runner::Error::QueueFull { waiting })) => Err(Error::QueueFull { waiting }),
-            Ok(Err(runner::Error::Cancelled)) | Err(_) => {
-                let by_itself = cancel.is_cancelled() && !shared.cancel.is_cancelled();
-                Err(if by_itself {
-                    Error::ExecutionCancelled(id)
-                } else {
-                    shared.ended_error()
-                })
-            }
-            Ok(Err(error)) => Err(runner_error(shared, language, error).await),
-        }
-    }
-
-    /// Runs code in a session of its own; the last event is given only when that session is gone.
-    async fn execute_once(
-        &self,
-        caller: &Caller,
-        mut session_options: SessionOptions,
-        mut options: ExecutionOptions,
-    ) -> Result<Execution, Error> {
-        session_options.validate()?;
-        self.resolve_limits(&mut session_options, "options.one_shot.")?;
-        let most = session_options.execution_limits;
-        options.limits = options.limits.within(most, "options.limits.")?;
-        // The sandboxes of such a session are those of its one execution.
-        session_options.execution_limits = options.limits;
-        self.check_proxy(&session_options, "options.one_shot.network.proxy.server")?;
-        let shared = self.open(caller, session_options, None, false)?;
-        let abandoned = AbandonOnDrop(Some(Arc::clone(&shared)));
-        let started = match shared.wait_ready().await {
-            Ok(()) => self.start_execution(&shared, options).await,
-            Err(error) => Err(error),
-        };
-        let started = match started {
-            Ok(inner) => inner,
-            Err(error) => {
-                shared.request_end(EndReason::OneShotDone);
-                shared.wait_ended().await;
-                return Err(error);
-            }
-        };
-        abandoned.keep();
-        let (sender, receiver) = mpsc::channel(EVENT_QUEUE);
-        let cancel = CancellationToken::new();
-        let kill = cancel.clone().drop_guard();
-        let (id, session_id) = (started.id, started.session_id);
-        tokio::spawn(async move {
-            // The whole of it: capturing only its events would drop, and so kill, it here.
-            let mut inner = started;
-            loop {
-                let event = tokio::select! {
-                    event = inner.events.recv() => event,
-                    () = cancel.cancelled() => None,
-                };
-                let last = !matches!(
-                    event,
-                    Some(ExecutionEvent::Started { .. } | ExecutionEvent::Output(..))
-                );
-                if last {
-                    shared.request_end(EndReason::OneShotDone);
-                    shared.wait_ended().await;
-                }
-                let Some(event) = event else { return };
-                if sender.send(event).await.is_err() || last {
-                    // A reader that went away drops `inner` here, which kills the code.
-                    shared.request_end(EndReason::OneShotDone);
-                    return;
-                }
-            }
-        });
-        Ok(Execution {
-            id,
-            session_id,
-            events: receiver,
-            kill,
-        })
-    }
-
-    /// Kills an execution; `false` when it had already ended.
-    ///
-    /// # Errors
-    /// When it is not known.
-    pub async fn cancel(&self, owner: &Owner, id: ExecutionId) -> Result<bool, Error> {
-        match self.inner.executions.cancel(owner, id) {
-            Cancel::Cancelled => Ok(true),
-            Cancel::AlreadyEnded => Ok(false),
-            Cancel::Unknown => Err(Error::ExecutionUnknown(id)),
-            Cancel::Foreign => Err(Error::ForeignExecution(id)),
-        }
     }
 
     /// Refuses new work, lets executions run for at most `grace`, then ends every session; returns
@@ -541,7 +406,8 @@ impl Registry {
     pub async fn drain(&self, grace: Duration) {
         const STEP: Duration = Duration::from_millis(20);
         self.inner.draining.store(true, Ordering::Release);
-        let live = self.live();
+        self.inner.room.close();
+        let live = self.sessions().not_ended();
         let quiet = async {
             while live.iter().any(|shared| shared.running() > 0) {
                 tokio::time::sleep(STEP).await;
@@ -577,53 +443,27 @@ impl Registry {
     /// How many sessions are live.
     #[must_use]
     pub fn live_sessions(&self) -> usize {
-        self.sessions().live
+        self.inner.room.taken()
     }
 
-    fn live(&self) -> Vec<Arc<Shared>> {
-        let sessions = self.sessions();
-        let live = sessions
-            .all
-            .values()
-            .filter(|shared| !shared.state().ended());
-        live.cloned().collect()
-    }
-
-    fn find(&self, owner: &Owner, id: SessionId) -> Result<Arc<Shared>, Error> {
-        let sessions = self.sessions();
-        let shared = sessions.all.get(&id).ok_or(Error::SessionUnknown(id))?;
-        if sessions.lent.contains_key(&id) {
-            return Err(Error::SessionUnknown(id));
+    /// A session, live or ended a while ago.
+    async fn find(&self, owner: &Owner, id: SessionId) -> Result<Arc<Shared>, Error> {
+        let known = self.sessions().known(owner, id)?;
+        match known {
+            Some(shared) => Ok(shared),
+            None => Err(Error::SessionEnded {
+                id,
+                detail: self.inner.records.past(owner, id).await?.reason,
+            }),
         }
-        if shared.owner != *owner {
-            return Err(Error::ForeignSession(id));
-        }
-        Ok(Arc::clone(shared))
     }
 
-    pub(super) fn sessions(&self) -> std::sync::MutexGuard<'_, Sessions> {
+    fn sessions(&self) -> std::sync::MutexGuard<'_, Sessions> {
         self.inner
             .sessions
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Why a runner did not start: for a session whose browser is gone that is the reason, whatever
-/// the runner says.
-async fn runner_error(shared: &Shared, language: Language, error: runner::Error) -> Error {
-    let ending = match shared.hub() {
-        Some(hub) => hub.is_closed(),
-        None => true,
-    };
-    if !ending && shared.state() == State::Ready {
-        return Error::Runner {
-            language,
-            source: Arc::new(error),
-        };
-    }
-    shared.end_requested().await;
-    shared.ended_error()
 }
 
 /// Ends a session whose caller went away before it was ready.

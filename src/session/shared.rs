@@ -1,6 +1,6 @@
 //! What a session's task shares with everyone who holds the session.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -11,9 +11,11 @@ use crate::cdp::{Hub, Page};
 use crate::egress::{self, Egress};
 use crate::id::SessionId;
 use crate::runner::Job;
+use crate::store::{SessionStart, credits};
 use crate::tenant::Owner;
 
-use super::{CdpToken, EndReason, Error, SessionOptions, SessionView, State};
+use super::room::Seat;
+use super::{Bill, CdpToken, EndReason, Error, SessionOptions, SessionView, State};
 
 /// One session, live or ended.
 #[derive(Debug)]
@@ -41,6 +43,9 @@ pub(super) struct Shared {
     hub: Mutex<Option<Hub>>,
     /// Its way out, while there is one.
     pub(super) way_out: OnceLock<Weak<Egress>>,
+    prompt_used: AtomicBool,
+    /// Until it has ended; one that is kept has none.
+    seat: Mutex<Option<Seat>>,
 }
 
 /// How long it lives.
@@ -64,8 +69,26 @@ pub(super) struct Status {
     last_page: Page,
 }
 
+/// A session as the store keeps it, before there is one.
+pub(super) fn start_of(
+    (id, created): (SessionId, SystemTime),
+    owner: &Owner,
+    options: &SessionOptions,
+) -> SessionStart {
+    SessionStart {
+        id,
+        tenant: owner.tenant.to_string(),
+        user: owner.user.to_string(),
+        kind: options.kind,
+        created,
+        ttl: options.ttl,
+    }
+}
+
 impl Shared {
     pub(super) fn new(
+        (id, since): (SessionId, SystemTime),
+        seat: Seat,
         owner: Owner,
         options: SessionOptions,
         degraded: Arc<[String]>,
@@ -84,12 +107,12 @@ impl Shared {
             last_page: Page::default(),
         };
         let life = Life {
-            since: SystemTime::now(),
+            since,
             ttl: options.ttl,
             idle_ttl: options.idle_ttl,
         };
         Self {
-            id: SessionId::generate(),
+            id,
             owner,
             options,
             cancel,
@@ -106,7 +129,56 @@ impl Shared {
             last_activity: Mutex::new((Instant::now(), SystemTime::now())),
             hub: Mutex::new(None),
             way_out: OnceLock::new(),
+            prompt_used: AtomicBool::new(false),
+            seat: Mutex::new(Some(seat)),
         }
+    }
+
+    /// As the store keeps it.
+    pub(super) fn start(&self) -> SessionStart {
+        start_of((self.id, self.life().since), &self.owner, &self.options)
+    }
+
+    /// Why and when it ended.
+    pub(super) fn finished(&self) -> Option<(EndReason, SystemTime)> {
+        let status = self.status.borrow();
+        status.end_reason.zip(status.end_time)
+    }
+
+    /// What it has used until its end, or until now.
+    pub(super) fn bill(&self) -> Bill {
+        let finished = self.finished();
+        let until = finished.map_or_else(SystemTime::now, |(_, end)| end);
+        // A clock set back in between gives zero.
+        let lived = until.duration_since(self.life().since).unwrap_or_default();
+        let is_billed = finished.is_none_or(|(reason, _)| reason.is_billed());
+        Bill {
+            lived,
+            credits: match is_billed {
+                true => credits(lived, self.prompt_used()),
+                false => 0,
+            },
+        }
+    }
+
+    pub(super) fn prompt_used(&self) -> bool {
+        self.prompt_used.load(Ordering::Relaxed)
+    }
+
+    /// From now on it costs what a prompt does.
+    pub(super) fn use_prompt(&self) {
+        self.prompt_used.store(true, Ordering::Relaxed);
+    }
+
+    /// It is somebody's, who has taken this seat for it.
+    pub(super) fn sit(&self, seat: Seat) {
+        *self.seat.lock().unwrap_or_else(PoisonError::into_inner) = Some(seat);
+    }
+
+    /// Its seat is free for another.
+    pub(super) fn stand_up(&self) {
+        let seat = self.seat.lock();
+        drop(seat.unwrap_or_else(PoisonError::into_inner).take());
     }
 
     pub(super) fn view(&self) -> SessionView {
@@ -143,15 +215,15 @@ impl Shared {
         self.life.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins another life now; `false` when it is already ending.
-    pub(super) fn renew(&self, ttl: Duration, idle_ttl: Duration) -> bool {
+    /// Begins another life; `false` when it is already ending.
+    pub(super) fn renew(&self, since: SystemTime, ttl: Duration, idle_ttl: Duration) -> bool {
         let mut life = self.life();
         if self.end_request.borrow().is_some() {
             return false;
         }
         self.touch();
         *life = Life {
-            since: SystemTime::now(),
+            since,
             ttl,
             idle_ttl,
         };
@@ -213,21 +285,25 @@ impl Shared {
         });
     }
 
-    pub(super) fn stopping(&self) {
-        self.status
-            .send_modify(|status| status.state = State::Stopping);
+    /// With what failed, if that is why: who waits for it to be ready is told now.
+    pub(super) fn stopping(&self, failure: Option<Error>) {
+        self.status.send_modify(|status| {
+            status.state = State::Stopping;
+            status.failure = failure;
+        });
     }
 
-    pub(super) fn ended(&self, reason: EndReason, detail: String, failure: Option<Error>) {
+    pub(super) fn ended(&self, reason: EndReason, detail: String) {
         let last_page = self.hub().map(|hub| hub.active_page()).unwrap_or_default();
         self.set_hub(None);
         self.network.close();
+        // Before anyone is told: who waited for the end finds room.
+        self.stand_up();
         self.status.send_modify(|status| {
             status.state = reason.state();
             status.end_reason = Some(reason);
             status.end_detail = detail;
             status.end_time = Some(SystemTime::now());
-            status.failure = failure;
             status.last_page = last_page;
         });
     }

@@ -4,22 +4,8 @@ use std::time::SystemTime;
 
 use rusqlite::{OptionalExtension as _, params};
 
-use super::{Error, Store};
+use super::{Error, Store, millis};
 use crate::id::{ScrapeId, SessionId};
-
-/// The table; times are milliseconds since 1970.
-pub(super) const TABLE: &str = "
-    create table scrapes (
-        id text primary key,
-        tenant text not null,
-        user text not null,
-        created integer not null,
-        options text,
-        document text,
-        session text
-    ) strict;
-    create index scrapes_created on scrapes (created);
-";
 
 /// A scrape as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,8 +32,7 @@ impl Store {
         record: ScrapeRecord,
         document: Option<String>,
     ) -> Result<(), Error> {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let now = i64::try_from(now.unwrap_or_default().as_millis()).unwrap_or(i64::MAX);
+        let now = millis(SystemTime::now());
         self.call(move |transaction| {
             transaction.execute(
                 "insert into scrapes (id, tenant, user, created, options, document, session) \
@@ -115,10 +100,23 @@ impl Store {
         .await
         .map(drop)
     }
+
+    /// Forgets scrapes that were made before this time; gives how many.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub async fn sweep_scrapes(&self, before: SystemTime) -> Result<usize, Error> {
+        self.call(move |transaction| {
+            transaction.execute("delete from scrapes where created < ?", [millis(before)])
+        })
+        .await
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[tokio::test]
@@ -146,5 +144,11 @@ mod tests {
         let document = store.scrape_document(record.id).await.unwrap();
         assert_eq!(document.as_deref(), Some("{\"a\":1}"));
         assert_eq!(store.scrape(ScrapeId::generate()).await.unwrap(), None);
+        let hour = Duration::from_secs(3600);
+        let swept = store.sweep_scrapes(SystemTime::now() - hour).await;
+        assert_eq!(swept.unwrap(), 0);
+        let swept = store.sweep_scrapes(SystemTime::now() + hour).await;
+        assert_eq!(swept.unwrap(), 1);
+        assert_eq!(store.scrape(record.id).await.unwrap(), None);
     }
 }

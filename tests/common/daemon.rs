@@ -69,6 +69,7 @@ impl Daemon {
             .arg(&config_file)
             .args(arguments)
             .env("TMPDIR", &temporary)
+            .env("PAGEBOX_DATA_DIR", directory.path().join("data"))
             .envs(environment.iter().copied())
             .env_remove("PAGEBOX_SERVER")
             .stdin(Stdio::null())
@@ -130,6 +131,11 @@ impl Daemon {
     /// The directory it has for temporary files.
     pub(crate) fn temporary(&self) -> PathBuf {
         self.directory.path().join("tmp")
+    }
+
+    /// The directory of what outlives it, unless a test has named another.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.directory.path().join("data")
     }
 
     /// The end of its log so far.

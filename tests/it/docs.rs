@@ -15,6 +15,7 @@ const DOCUMENTS: [&str; 9] = [
     "docs/api.md",
     "docs/http.md",
     "docs/egress.md",
+    "docs/keys.md",
 ];
 /// Directories whose files are meant when a document names a path under them.
 const TREES: [&str; 9] = [

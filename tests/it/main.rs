@@ -34,6 +34,7 @@ mod hosts;
 mod http;
 mod images;
 mod invariants;
+mod keys;
 mod layers;
 mod lifecycle;
 mod limits;

@@ -1,0 +1,232 @@
+//! Sessions the daemon opens for itself: unknown to everybody until they are handed over.
+//!
+//! ```text
+//! lend --> borrowed --> kept --> adopted: an ordinary session
+//!             |           \----> ended: made room for another, or kept for long enough
+//!             \----------------> handed over: an ordinary session
+//! ```
+//!
+//! A borrowed one takes a seat, a kept one does not. Neither costs: what is billed, and written down,
+//! begins when it becomes an ordinary session.
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime};
+
+use super::Registry;
+use super::sessions::Use;
+use crate::cdp::Hub;
+use crate::egress::Egress;
+use crate::execution::BadRequest;
+use crate::id::SessionId;
+use crate::session::records::Admitted;
+use crate::session::shared::{Shared, start_of};
+use crate::session::{EndReason, Error, SessionOptions, SessionView};
+use crate::store::SessionStart;
+use crate::tenant::Caller;
+
+/// A session at work for the daemon. Dropping it ends the session.
+#[derive(Debug)]
+pub struct Lent {
+    registry: Registry,
+    caller: Caller,
+    shared: Option<Arc<Shared>>,
+}
+
+/// The life of a session from the moment it becomes an ordinary one.
+#[derive(Clone, Copy, Debug)]
+struct Born {
+    since: SystemTime,
+    ttl: Duration,
+    idle_ttl: Duration,
+}
+
+impl Registry {
+    /// Opens a session for the daemon's own use, which takes a seat of the caller's, and waits until
+    /// it is ready. A dropped call ends it again.
+    ///
+    /// # Errors
+    /// As [`Registry::create`].
+    pub async fn lend(&self, caller: &Caller, mut options: SessionOptions) -> Result<Lent, Error> {
+        options.validate()?;
+        self.resolve_limits(&mut options, "options.")?;
+        let shared = self.open_lent(caller, options).await?;
+        let lent = Lent {
+            registry: self.clone(),
+            caller: caller.clone(),
+            shared: Some(Arc::clone(&shared)),
+        };
+        shared.wait_ready().await?;
+        Ok(lent)
+    }
+
+    /// Makes a kept session an ordinary one of `caller`, whose life begins now; `None` when it is gone.
+    ///
+    /// # Errors
+    /// When the caller has too many sessions, or has used too much, or asks for a life that no session
+    /// may have; it stays kept.
+    pub async fn adopt(
+        &self,
+        caller: &Caller,
+        id: SessionId,
+        ttl: Duration,
+        idle_ttl: Duration,
+    ) -> Result<Option<SessionView>, Error> {
+        let born = Born::now(ttl, idle_ttl)?;
+        let (shared, _adopting) = {
+            let mut sessions = self.sessions();
+            if sessions.lent(id) != Some(Use::Kept) {
+                return Ok(None);
+            }
+            let Some(shared) = sessions.get(id).map(Arc::clone) else {
+                return Ok(None);
+            };
+            if shared.owner != caller.owner {
+                return Err(Error::ForeignSession(id));
+            }
+            // Nobody ends it for want of room meanwhile.
+            sessions.set_use(id, Use::Borrowed);
+            (shared, Adopting { registry: self, id })
+        };
+        let seat = self.inner.room.take(caller).await?;
+        let admitted = self.enter(caller, &shared, born).await?;
+        let mut sessions = self.sessions();
+        if !shared.renew(born.since, born.ttl, born.idle_ttl) {
+            return Ok(None);
+        }
+        shared.sit(seat);
+        sessions.hand_over(id);
+        drop(sessions);
+        admitted.keep();
+        Ok(Some(shared.view()))
+    }
+
+    /// Whether a session is kept, and can be adopted.
+    #[must_use]
+    pub fn is_kept(&self, id: SessionId) -> bool {
+        self.sessions().lent(id) == Some(Use::Kept)
+    }
+
+    /// Holds a session that becomes an ordinary one against what its owner may use, and writes it down.
+    async fn enter(
+        &self,
+        caller: &Caller,
+        shared: &Shared,
+        born: Born,
+    ) -> Result<Admitted, Error> {
+        let start = start_of((shared.id, born.since), &shared.owner, &shared.options);
+        let ttl = born.ttl;
+        let start = SessionStart { ttl, ..start };
+        self.inner.records.enter(caller, start).await
+    }
+}
+
+/// Leaves a session kept that was not adopted.
+struct Adopting<'a> {
+    registry: &'a Registry,
+    id: SessionId,
+}
+
+impl Drop for Adopting<'_> {
+    fn drop(&mut self) {
+        // Of one that was adopted it changes nothing.
+        self.registry.sessions().set_use(self.id, Use::Kept);
+    }
+}
+
+impl Lent {
+    fn shared(&self) -> &Arc<Shared> {
+        self.shared.as_ref().expect("there until it is given away")
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> SessionId {
+        self.shared().id
+    }
+
+    /// Its browser; none once it has ended.
+    #[must_use]
+    pub fn hub(&self) -> Option<Hub> {
+        self.shared().hub()
+    }
+
+    /// Its way out; none once it has ended.
+    #[must_use]
+    pub fn way_out(&self) -> Option<Arc<Egress>> {
+        self.shared().way_out.get().and_then(Weak::upgrade)
+    }
+
+    /// Waits until it is asked to end, and says why.
+    pub async fn ends(&self) -> Error {
+        self.shared().end_requested().await;
+        self.shared().ended_error()
+    }
+
+    /// Leaves it as it is for `time`, to be adopted; the oldest kept ones beyond `at_most` end. Its
+    /// seat is free. Without time or room it ends at once.
+    pub fn keep(mut self, time: Duration, at_most: usize) {
+        if time.is_zero() || at_most == 0 {
+            return;
+        }
+        let shared = self.shared();
+        let mut sessions = self.registry.sessions();
+        if !shared.renew(SystemTime::now(), time, time)
+            || !sessions.set_use(shared.id, Use::Kept)
+        {
+            return;
+        }
+        while sessions.kept() > at_most {
+            sessions.end_oldest_kept();
+        }
+        drop(sessions);
+        shared.stand_up();
+        self.shared = None;
+    }
+
+    /// Makes it an ordinary session of its owner, whose life begins now; an error when it is ending.
+    ///
+    /// # Errors
+    /// When it has ended, or the life is none that a session may have, or the owner has used too much.
+    pub async fn hand_over(
+        mut self,
+        ttl: Duration,
+        idle_ttl: Duration,
+    ) -> Result<SessionView, Error> {
+        let born = Born::now(ttl, idle_ttl)?;
+        let shared = Arc::clone(self.shared());
+        let admitted = self.registry.enter(&self.caller, &shared, born).await?;
+        let mut sessions = self.registry.sessions();
+        if !shared.renew(born.since, born.ttl, born.idle_ttl) {
+            return Err(shared.ended_error());
+        }
+        sessions.hand_over(shared.id);
+        drop(sessions);
+        admitted.keep();
+        self.shared = None;
+        Ok(shared.view())
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.take() {
+            shared.request_end(EndReason::Abandoned);
+        }
+    }
+}
+
+impl Born {
+    fn now(ttl: Duration, idle_ttl: Duration) -> Result<Self, BadRequest> {
+        let options = SessionOptions {
+            ttl,
+            idle_ttl,
+            ..SessionOptions::default()
+        };
+        options.validate()?;
+        Ok(Self {
+            since: SystemTime::now(),
+            ttl,
+            idle_ttl,
+        })
+    }
+}
