@@ -187,7 +187,9 @@ for (let i = 0; i < 300 && ended() < names.length + 200; i++) await pause(100);
 const done = ended();
 // One that never ends is ended by its client, by the size of the scratch, or with the session.
 await start(base + '/endless');
-const begun = client.events.findLast((e) => e.method === 'Browser.downloadWillBegin');
+const endless = () => client.events.find((e) => e.method === 'Browser.downloadWillBegin' && e.params.url === base + '/endless');
+for (let i = 0; i < 300 && !endless(); i++) await pause(100);
+const begun = endless();
 await pause(1500);
 const cancel = await client.ask('Browser.cancelDownload', {{ guid: begun.params.guid }});
 server.close();
