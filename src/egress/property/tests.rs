@@ -9,7 +9,7 @@ use super::model::{Model, Place};
 use super::*;
 use crate::egress::policy::Route;
 use crate::egress::session_policy::SessionPolicy;
-use crate::egress::{Config, NetworkOptions, Policy};
+use crate::egress::{Config, Policy};
 
 fn a_rule() -> impl Strategy<Value = String> {
     let pattern = prop_oneof![
@@ -73,22 +73,7 @@ fn a_model() -> impl Strategy<Value = Model> {
 }
 
 fn policy(model: &Model) -> SessionPolicy {
-    let rules = |texts: &[String]| texts.iter().map(|text| text.parse().unwrap()).collect();
-    let config = Config {
-        allow: rules(&model.allow),
-        deny: rules(&model.deny),
-        host_loopback: model.host_loopback.iter().map(u16::to_string).collect(),
-        ..Config::default()
-    };
-    let options = NetworkOptions {
-        allow: rules(&model.session_allow),
-        deny: rules(&model.session_deny),
-        offline: model.offline,
-        ..NetworkOptions::default()
-    };
-    let policy = Policy::new(&config).unwrap().protect(7370);
-    let policy = policy.reserve(&model.reserved).unwrap();
-    let policy = policy.with_host_addresses(&model.own_addresses);
+    let (_, policy, options) = model.real();
     SessionPolicy::new(Arc::new(policy), options)
 }
 
