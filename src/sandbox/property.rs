@@ -119,6 +119,10 @@ mod tests {
         ]
     }
 
+    fn name() -> impl Strategy<Value = String> {
+        prop_oneof![4 => "[A-Z_]{1,8}", 1 => "[A=\0]{0,2}"]
+    }
+
     fn group() -> impl Strategy<Value = Value> {
         [number(), number(), number()].prop_map(|[memory, processes, cpu]| {
             json!({ "memory": memory, "processes": processes, "cpu_percent": cpu })
@@ -137,7 +141,7 @@ mod tests {
             (
                 number(),
                 prop::collection::vec(text(), 0..5),
-                prop::collection::vec((text(), text()), 0..4),
+                prop::collection::vec((name(), text()), 0..4),
                 text(),
                 group(),
                 number(),
