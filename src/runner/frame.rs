@@ -15,7 +15,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use crate::limits::Bytes;
 
 #[cfg(any(test, fuzzing))]
-pub(super) mod property;
+pub(crate) mod property;
 
 /// Longest line of a runner that has nothing to report: what is beyond `ready` and `failed`.
 pub(super) const SHORT_LINE: Bytes = Bytes::mib(1);
