@@ -62,7 +62,9 @@ pub(super) fn asked_execution() -> impl Strategy<Value = SaidExecution> {
                     name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
                         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
                         && !["PATH", "HOME"].contains(&name)
-                        && !["LD_", "PAGEBOX_"].iter().any(|prefix| name.starts_with(prefix))
+                        && !["LD_", "PAGEBOX_"]
+                            .iter()
+                            .any(|prefix| name.starts_with(prefix))
                 };
                 let is_environment = environment
                     .iter()
