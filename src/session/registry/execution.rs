@@ -93,21 +93,34 @@ impl Registry {
         shared: &Arc<Shared>,
         options: ExecutionOptions,
     ) -> Result<Execution, Error> {
-        shared.wait_ready().await?;
         let id = options.id.unwrap_or_else(ExecutionId::generate);
         let language = options.language;
         let cancel = shared.cancel.child_token();
         let kill = cancel.clone().drop_guard();
+        // Before the session is ready, so that it can be cancelled by then.
+        let Some(known) = self.inner.executions.add(id, cancel.clone()) else {
+            return Err(BadRequest::new("options.execution_id", "was used before").into());
+        };
+        tokio::select! {
+            biased;
+            // With a session that does not get ready, the id is as good as new.
+            ready = shared.wait_ready() => ready?,
+            () = cancel.cancelled() => {
+                if shared.cancel.is_cancelled() {
+                    return Err(shared.ended_error());
+                }
+                known.remembered();
+                return Err(Error::ExecutionCancelled(id));
+            }
+        }
+        let known = known.remembered();
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
         let (started, has_started) = oneshot::channel();
-        if !self.inner.executions.add(id, cancel.clone()) {
-            return Err(BadRequest::new("options.execution_id", "was used before").into());
-        }
         shared.execution_added();
         let guard = {
-            let (shared, executions) = (Arc::clone(shared), Arc::clone(&self.inner.executions));
+            let shared = Arc::clone(shared);
             OnDrop::new(move || {
-                executions.end(id);
+                drop(known);
                 shared.execution_ended();
             })
         };
@@ -157,14 +170,15 @@ impl Registry {
         self.check_proxy(&session_options, "options.one_shot.network.proxy.server")?;
         let shared = self.open(session_options, None)?;
         let abandoned = AbandonOnDrop(Some(Arc::clone(&shared)));
-        let started = match shared.wait_ready().await {
-            Ok(()) => self.start_execution(&shared, options).await,
-            Err(error) => Err(error),
-        };
-        let started = match started {
-            Ok(inner) => inner,
+        let started = match self.start_execution(&shared, options).await {
+            Ok(started) => started,
             Err(error) => {
-                shared.request_end(EndReason::OneShotDone);
+                match shared.state() {
+                    State::Starting => {
+                        shared.request_end_because(EndReason::Abandoned, error.to_string());
+                    }
+                    _ => shared.request_end(EndReason::OneShotDone),
+                }
                 shared.wait_ended().await;
                 return Err(error);
             }
