@@ -2,7 +2,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +22,33 @@ struct Inner {
     ended: VecDeque<ExecutionId>,
 }
 
+/// An execution that has not ended. Dropped, it has; unless it was to be remembered it then was
+/// never there, and its id may be used again.
+#[derive(Debug)]
+pub(super) struct Known {
+    executions: Arc<Executions>,
+    id: ExecutionId,
+    remembered: bool,
+}
+
+impl Known {
+    /// It is remembered once it has ended.
+    pub(super) fn remembered(mut self) -> Self {
+        self.remembered = true;
+        self
+    }
+}
+
+impl Drop for Known {
+    fn drop(&mut self) {
+        if self.remembered {
+            self.executions.end(self.id);
+        } else {
+            self.executions.lock().known.remove(&self.id);
+        }
+    }
+}
+
 /// What a cancel met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cancel {
@@ -38,18 +65,26 @@ impl Executions {
         }
     }
 
-    /// Whether it is a new id; a known one is left as it is.
-    pub(super) fn add(&self, id: ExecutionId, cancel: CancellationToken) -> bool {
+    /// Makes an execution known, so that it can be cancelled; `None` when its id is not new.
+    pub(super) fn add(
+        self: &Arc<Self>,
+        id: ExecutionId,
+        cancel: CancellationToken,
+    ) -> Option<Known> {
         match self.lock().known.entry(id) {
-            Entry::Occupied(_) => false,
+            Entry::Occupied(_) => None,
             Entry::Vacant(place) => {
                 place.insert(Some(cancel));
-                true
+                Some(Known {
+                    executions: Arc::clone(self),
+                    id,
+                    remembered: false,
+                })
             }
         }
     }
 
-    pub(super) fn end(&self, id: ExecutionId) {
+    fn end(&self, id: ExecutionId) {
         let mut inner = self.lock();
         inner.known.insert(id, None);
         inner.ended.push_back(id);
@@ -84,19 +119,34 @@ mod tests {
 
     #[test]
     fn ended_executions_are_forgotten_in_order() {
-        let executions = Executions::new(1);
+        let executions = Arc::new(Executions::new(1));
         let (first, second) = (ExecutionId::generate(), ExecutionId::generate());
         let cancel = CancellationToken::new();
-        assert!(executions.add(first, cancel.clone()));
-        assert!(!executions.add(first, CancellationToken::new()));
+        let known = executions.add(first, cancel.clone()).unwrap().remembered();
+        assert!(executions.add(first, CancellationToken::new()).is_none());
         assert_eq!(executions.cancel(first), Cancel::Cancelled);
         assert!(cancel.is_cancelled());
-        executions.end(first);
+        drop(known);
         assert_eq!(executions.cancel(first), Cancel::AlreadyEnded);
-        assert!(!executions.add(first, CancellationToken::new()));
-        assert!(executions.add(second, CancellationToken::new()));
-        executions.end(second);
+        assert!(executions.add(first, CancellationToken::new()).is_none());
+        drop(
+            executions
+                .add(second, CancellationToken::new())
+                .unwrap()
+                .remembered(),
+        );
         assert_eq!(executions.cancel(first), Cancel::Unknown);
         assert_eq!(executions.cancel(second), Cancel::AlreadyEnded);
+    }
+
+    #[test]
+    fn the_id_of_one_that_never_was_may_be_used_again() {
+        let executions = Arc::new(Executions::new(1));
+        let id = ExecutionId::generate();
+        let known = executions.add(id, CancellationToken::new()).unwrap();
+        assert_eq!(executions.cancel(id), Cancel::Cancelled);
+        drop(known);
+        assert_eq!(executions.cancel(id), Cancel::Unknown);
+        assert!(executions.add(id, CancellationToken::new()).is_some());
     }
 }

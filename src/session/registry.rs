@@ -1,71 +1,38 @@
-//! All sessions of the daemon.
+//! All sessions of the daemon: opened, found, listed, stopped, drained.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+mod execution;
+mod sessions;
+
+pub use execution::{Execution, Place};
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, info_span};
 
 use crate::egress;
-use crate::execution::{BadRequest, ExecutionEvent, ExecutionLimits, ExecutionOptions, Language};
-use crate::id::{ExecutionId, SessionId};
-use crate::runner::{self, Job, OWN_PORTS, OnDrop};
+use crate::execution::BadRequest;
+use crate::id::SessionId;
+use crate::runner::OWN_PORTS;
 use crate::sandbox::{ProbeState, Sandboxes};
 
 use super::driver::{self, Deps};
-use super::executions::{Cancel, Executions};
+use super::executions::Executions;
 use super::shared::Shared;
 use super::watch::watch;
 use super::{Configs, EndReason, Error, SessionEvent, SessionOptions, SessionView, State};
+use sessions::Sessions;
 
-/// Pieces of output on their way to one reader; each at most 64 KiB. When it is full the code's
-/// output waits.
-const EVENT_QUEUE: usize = 64;
 /// Jobs on their way to a session's task; the sender waits when it is full.
 const JOB_QUEUE: usize = 64;
 /// Events on their way to one watcher; when it is full, events of pages and of
 /// the network are counted as dropped.
 const WATCH_QUEUE: usize = 256;
 const MAX_IDEMPOTENCY_KEY: usize = 128;
-
-/// Where an execution is to run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// In this session.
-    Session(SessionId),
-    /// In one of its own, gone when it has ended.
-    OneShot(Box<SessionOptions>),
-}
-
-/// A started execution. Dropping it kills the code.
-#[derive(Debug)]
-pub struct Execution {
-    /// Its id.
-    pub id: ExecutionId,
-    /// Where it runs.
-    pub session_id: SessionId,
-    /// Its events, the last one `Finished`. Bounded: a reader that stalls pauses the code's output.
-    pub events: mpsc::Receiver<ExecutionEvent>,
-    #[expect(dead_code, reason = "its drop kills the execution")]
-    kill: DropGuard,
-}
-
-#[cfg(test)]
-impl Execution {
-    /// One whose events a test sends.
-    pub(crate) fn of_events(events: mpsc::Receiver<ExecutionEvent>) -> Self {
-        Self {
-            id: ExecutionId::generate(),
-            session_id: SessionId::generate(),
-            events,
-            kill: CancellationToken::new().drop_guard(),
-        }
-    }
-}
 
 /// All sessions; cheap to clone.
 #[derive(Clone, Debug)]
@@ -81,16 +48,6 @@ struct Inner {
     executions: Arc<Executions>,
     tasks: TaskTracker,
     draining: AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct Sessions {
-    /// Live and remembered; ids sort by time.
-    all: BTreeMap<SessionId, Arc<Shared>>,
-    live: usize,
-    /// Oldest first.
-    ended: VecDeque<SessionId>,
-    by_key: HashMap<String, SessionId>,
 }
 
 impl Registry {
@@ -196,8 +153,7 @@ impl Registry {
             if self.inner.draining.load(Ordering::Acquire) {
                 return Err(Error::Draining);
             }
-            if let Some(known) = key.as_ref().and_then(|key| sessions.by_key.get(key))
-                && let Some(shared) = sessions.all.get(known)
+            if let Some(shared) = key.as_deref().and_then(|key| sessions.of_key(key))
                 && !shared.start_failed()
             {
                 if shared.options != options {
@@ -210,7 +166,7 @@ impl Registry {
                 return Ok(Arc::clone(shared));
             }
             let limit = self.inner.deps.configs.session.max_sessions;
-            if sessions.live >= limit {
+            if sessions.live() >= limit {
                 return Err(Error::SessionLimit { limit });
             }
             let (jobs, inbox) = mpsc::channel(JOB_QUEUE);
@@ -221,11 +177,7 @@ impl Registry {
                 jobs,
                 &self.inner.deps.configs.egress,
             ));
-            sessions.live += 1;
-            sessions.all.insert(shared.id, Arc::clone(&shared));
-            if let Some(key) = key {
-                sessions.by_key.insert(key, shared.id);
-            }
+            sessions.add(Arc::clone(&shared), key);
             (shared, inbox)
         };
         let span = info_span!(parent: None, "session", session_id = %shared.id);
@@ -235,25 +187,12 @@ impl Registry {
             async move {
                 let deps = Arc::clone(&registry.inner.deps);
                 driver::run(Arc::clone(&task_shared), deps, inbox).await;
-                registry.remember(task_shared.id);
+                let remembered = registry.inner.deps.configs.session.remembered;
+                registry.sessions().end(task_shared.id, remembered);
             }
             .instrument(span),
         );
         Ok(shared)
-    }
-
-    /// A session has ended: it no longer counts, and the oldest ended one beyond the bound is
-    /// forgotten.
-    fn remember(&self, id: SessionId) {
-        let mut sessions = self.sessions();
-        sessions.live -= 1;
-        sessions.ended.push_back(id);
-        if sessions.ended.len() > self.inner.deps.configs.session.remembered
-            && let Some(oldest) = sessions.ended.pop_front()
-        {
-            sessions.all.remove(&oldest);
-            sessions.by_key.retain(|_, id| *id != oldest);
-        }
     }
 
     /// Reads one session, and its newest network requests, oldest first.
@@ -274,18 +213,9 @@ impl Registry {
         after: Option<SessionId>,
         limit: usize,
     ) -> (Vec<SessionView>, Option<SessionId>) {
-        let known: Vec<Arc<Shared>> = {
-            let sessions = self.sessions();
-            let older: Box<dyn Iterator<Item = &Arc<Shared>>> = match after {
-                Some(after) => Box::new(sessions.all.range(..after).rev().map(|(_, s)| s)),
-                None => Box::new(sessions.all.values().rev()),
-            };
-            older
-                .filter(|shared| states.is_empty() || states.contains(&shared.state()))
-                .take(limit.saturating_add(1))
-                .cloned()
-                .collect()
-        };
+        let known = self
+            .sessions()
+            .newest(states, after, limit.saturating_add(1));
         let next = (known.len() > limit).then(|| known[limit.saturating_sub(1)].id);
         let views = known.iter().take(limit).map(|shared| shared.view());
         (views.collect(), next)
@@ -313,175 +243,12 @@ impl Registry {
         Ok(receiver)
     }
 
-    /// Starts an execution; returns when its code has started. A dropped call kills it.
-    ///
-    /// # Errors
-    /// Bad options, an unknown or ended session, a full queue, draining, or what failed to start.
-    pub async fn execute(
-        &self,
-        place: Place,
-        mut options: ExecutionOptions,
-    ) -> Result<Execution, Error> {
-        options.validate()?;
-        if self.inner.draining.load(Ordering::Acquire) {
-            return Err(Error::Draining);
-        }
-        match place {
-            Place::Session(id) => {
-                let shared = self.find(id)?;
-                if options.fresh {
-                    let most = shared.options.execution_limits;
-                    options.limits = options.limits.within(most, "options.limits.")?;
-                } else if options.limits != ExecutionLimits::default() {
-                    return Err(BadRequest::new(
-                        "options.limits",
-                        "needs fresh, or one_shot: a session's context has its sandbox already, \
-                         with the execution_limits of the session",
-                    )
-                    .into());
-                }
-                self.start_execution(&shared, options).await
-            }
-            Place::OneShot(session_options) => self.execute_once(*session_options, options).await,
-        }
-    }
-
-    async fn start_execution(
-        &self,
-        shared: &Arc<Shared>,
-        options: ExecutionOptions,
-    ) -> Result<Execution, Error> {
-        shared.wait_ready().await?;
-        let id = options.id.unwrap_or_else(ExecutionId::generate);
-        let language = options.language;
-        let cancel = shared.cancel.child_token();
-        let kill = cancel.clone().drop_guard();
-        let (events, receiver) = mpsc::channel(EVENT_QUEUE);
-        let (started, has_started) = oneshot::channel();
-        if !self.inner.executions.add(id, cancel.clone()) {
-            return Err(BadRequest::new("options.execution_id", "was used before").into());
-        }
-        shared.execution_added();
-        let guard = {
-            let (shared, executions) = (Arc::clone(shared), Arc::clone(&self.inner.executions));
-            OnDrop::new(move || {
-                executions.end(id);
-                shared.execution_ended();
-            })
-        };
-        let job = Job {
-            id,
-            options,
-            events,
-            started,
-            cancel: cancel.clone(),
-            guard,
-        };
-        if shared.jobs.send(job).await.is_err() {
-            return Err(shared.ended_error());
-        }
-        match has_started.await {
-            Ok(Ok(_)) => Ok(Execution {
-                id,
-                session_id: shared.id,
-                events: receiver,
-                kill,
-            }),
-            Ok(Err(runner::Error::QueueFull { waiting })) => Err(Error::QueueFull { waiting }),
-            Ok(Err(runner::Error::Cancelled)) | Err(_) => {
-                let by_itself = cancel.is_cancelled() && !shared.cancel.is_cancelled();
-                Err(if by_itself {
-                    Error::ExecutionCancelled(id)
-                } else {
-                    shared.ended_error()
-                })
-            }
-            Ok(Err(error)) => Err(runner_error(shared, language, error).await),
-        }
-    }
-
-    /// Runs code in a session of its own; the last event is given only when that session is gone.
-    async fn execute_once(
-        &self,
-        mut session_options: SessionOptions,
-        mut options: ExecutionOptions,
-    ) -> Result<Execution, Error> {
-        session_options.validate()?;
-        self.resolve_limits(&mut session_options, "options.one_shot.")?;
-        let most = session_options.execution_limits;
-        options.limits = options.limits.within(most, "options.limits.")?;
-        // The sandboxes of such a session are those of its one execution.
-        session_options.execution_limits = options.limits;
-        self.check_proxy(&session_options, "options.one_shot.network.proxy.server")?;
-        let shared = self.open(session_options, None)?;
-        let abandoned = AbandonOnDrop(Some(Arc::clone(&shared)));
-        let started = match shared.wait_ready().await {
-            Ok(()) => self.start_execution(&shared, options).await,
-            Err(error) => Err(error),
-        };
-        let started = match started {
-            Ok(inner) => inner,
-            Err(error) => {
-                shared.request_end(EndReason::OneShotDone);
-                shared.wait_ended().await;
-                return Err(error);
-            }
-        };
-        abandoned.keep();
-        let (sender, receiver) = mpsc::channel(EVENT_QUEUE);
-        let cancel = CancellationToken::new();
-        let kill = cancel.clone().drop_guard();
-        let (id, session_id) = (started.id, started.session_id);
-        tokio::spawn(async move {
-            // The whole of it: capturing only its events would drop, and so kill, it here.
-            let mut inner = started;
-            loop {
-                let event = tokio::select! {
-                    event = inner.events.recv() => event,
-                    () = cancel.cancelled() => None,
-                };
-                let last = !matches!(
-                    event,
-                    Some(ExecutionEvent::Started { .. } | ExecutionEvent::Output(..))
-                );
-                if last {
-                    shared.request_end(EndReason::OneShotDone);
-                    shared.wait_ended().await;
-                }
-                let Some(event) = event else { return };
-                if sender.send(event).await.is_err() || last {
-                    // A reader that went away drops `inner` here, which kills the code.
-                    shared.request_end(EndReason::OneShotDone);
-                    return;
-                }
-            }
-        });
-        Ok(Execution {
-            id,
-            session_id,
-            events: receiver,
-            kill,
-        })
-    }
-
-    /// Kills an execution; `false` when it had already ended.
-    ///
-    /// # Errors
-    /// When it is not known.
-    pub async fn cancel(&self, id: ExecutionId) -> Result<bool, Error> {
-        match self.inner.executions.cancel(id) {
-            Cancel::Cancelled => Ok(true),
-            Cancel::AlreadyEnded => Ok(false),
-            Cancel::Unknown => Err(Error::ExecutionUnknown(id)),
-        }
-    }
-
     /// Refuses new work, lets executions run for at most `grace`, then ends every session; returns
     /// when nothing is left.
     pub async fn drain(&self, grace: Duration) {
         const STEP: Duration = Duration::from_millis(20);
         self.inner.draining.store(true, Ordering::Release);
-        let live = self.live();
+        let live = self.sessions().not_ended();
         let quiet = async {
             while live.iter().any(|shared| shared.running() > 0) {
                 tokio::time::sleep(STEP).await;
@@ -517,21 +284,12 @@ impl Registry {
     /// How many sessions are live.
     #[must_use]
     pub fn live_sessions(&self) -> usize {
-        self.sessions().live
-    }
-
-    fn live(&self) -> Vec<Arc<Shared>> {
-        let sessions = self.sessions();
-        let live = sessions
-            .all
-            .values()
-            .filter(|shared| !shared.state().ended());
-        live.cloned().collect()
+        self.sessions().live()
     }
 
     fn find(&self, id: SessionId) -> Result<Arc<Shared>, Error> {
         let sessions = self.sessions();
-        let shared = sessions.all.get(&id).ok_or(Error::SessionUnknown(id))?;
+        let shared = sessions.get(id).ok_or(Error::SessionUnknown(id))?;
         Ok(Arc::clone(shared))
     }
 
@@ -541,23 +299,6 @@ impl Registry {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Why a runner did not start: for a session whose browser is gone that is the reason, whatever
-/// the runner says.
-async fn runner_error(shared: &Shared, language: Language, error: runner::Error) -> Error {
-    let ending = match shared.hub() {
-        Some(hub) => hub.is_closed(),
-        None => true,
-    };
-    if !ending && shared.state() == State::Ready {
-        return Error::Runner {
-            language,
-            source: Arc::new(error),
-        };
-    }
-    shared.end_requested().await;
-    shared.ended_error()
 }
 
 /// Ends a session whose caller went away before it was ready.
