@@ -149,12 +149,15 @@ impl Shared {
         });
     }
 
-    pub(super) fn stopping(&self) {
-        self.status
-            .send_modify(|status| status.state = State::Stopping);
+    /// With what failed, if that is why: who waits for it to be ready is told now.
+    pub(super) fn stopping(&self, failure: Option<Error>) {
+        self.status.send_modify(|status| {
+            status.state = State::Stopping;
+            status.failure = failure;
+        });
     }
 
-    pub(super) fn ended(&self, reason: EndReason, detail: String, failure: Option<Error>) {
+    pub(super) fn ended(&self, reason: EndReason, detail: String) {
         let last_page = self.hub().map(|hub| hub.active_page()).unwrap_or_default();
         self.set_hub(None);
         self.network.close();
@@ -163,7 +166,6 @@ impl Shared {
             status.end_reason = Some(reason);
             status.end_detail = detail;
             status.end_time = Some(SystemTime::now());
-            status.failure = failure;
             status.last_page = last_page;
         });
     }
