@@ -14,6 +14,13 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 
 use super::spawner;
+use crate::daemon::host::Host;
+use crate::shared::binary;
+
+/// What this host isolates.
+pub(super) fn host() -> &'static Host {
+    crate::daemon::host::host(binary())
+}
 
 pub(super) const LIMITS: GroupLimits = GroupLimits {
     memory: Bytes::mib(512),
