@@ -513,7 +513,7 @@ async fn rootless() {
     sandboxes.shutdown().await;
 }
 
-const HELPER: &str = "PAGEBOX_TEST_HELPER";
+const HELPER: &str = "SANDBOX_TEST_HELPER";
 
 /// Whether this is the test's body in a process of its own, rather than the run of all tests.
 pub(super) fn is_helper() -> bool {
