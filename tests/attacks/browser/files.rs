@@ -194,6 +194,7 @@ await pause(1500);
 const cancel = await client.ask('Browser.cancelDownload', {{ guid: begun.params.guid }});
 server.close();
 const fs = require('fs');
+for (let i = 0; i < 100 && fs.readdirSync('/tmp/taken').length > done; i++) await pause(100);
 JSON.stringify({{ said, done, cancel, suggested: begun.params.suggestedFilename, found: fs.readdirSync('/tmp/taken').length,
   nested: fs.readdirSync('/tmp/taken', {{ withFileTypes: true }}).filter((e) => !e.isFile()).length,
   outside: fs.readdirSync('/workspace').concat(fs.readdirSync('/tmp').filter((n) => n !== 'taken' && !n.startsWith('.'))) }})"#
