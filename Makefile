@@ -27,10 +27,13 @@ demo: setup ## Install what is missing, build, and run the story of a session th
 	cargo build --locked --bin pagebox --example demo
 	$(TARGET)/debug/examples/demo
 
+ATTACK_DOC := 'docs/attack-suite.md is what the cases say'
+
 # The same cases every time; `make properties` looks for others.
 test attack: export PROPTEST_RNG_SEED ?= 7370
 test: setup-dev check ## Set up, run every check, then every test; the attack suite is `make attack`
 	cargo test --locked --lib --bins --test it
+	cargo test --locked --test attacks -- --exact $(ATTACK_DOC)
 
 properties: setup-dev ## Try each property on new cases, ROUNDS times (20)
 	cargo test --locked --lib --no-run
@@ -49,7 +52,7 @@ attack-rootless: setup-dev ## The same as a user without privileges
 	tests/rootless.sh attacks
 
 attack-doc: setup-dev ## Write docs/attack-suite.md anew from the cases
-	PAGEBOX_WRITE_ATTACK_DOC=1 cargo test --locked --test attacks -- --exact 'docs/attack-suite.md is what the cases say'
+	PAGEBOX_WRITE_ATTACK_DOC=1 cargo test --locked --test attacks -- --exact $(ATTACK_DOC)
 
 check: setup-dev ## Formatting, lints, proto lint
 	cargo fmt --check

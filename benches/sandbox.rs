@@ -11,19 +11,22 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use pagebox::config::NodeFiles;
+use pagebox::execution::Language;
 use pagebox::limits::Bytes;
+use pagebox::runner;
 use pagebox::sandbox::{
-    CgroupMode, Control, ControlEnd, GroupLimits, Image, Network, Sandbox, SandboxLimits,
-    SandboxSpec, Sandboxes, Space, SpaceSpec, SpawnerConfig, SpawnerProcess, Weakening,
-    start_spawner,
+    Control, ControlEnd, GroupLimits, Network, Sandbox, SandboxLimits, SandboxSpec, Sandboxes,
+    Space, SpawnerProcess, start_spawner,
 };
 use serde_json::{Value, json};
+
+#[path = "../tests/common/spawner.rs"]
+mod spawner;
 
 const ROUNDS: usize = 50;
 const WARM_ROUNDS: usize = 300;
@@ -31,55 +34,34 @@ const PARALLEL: usize = 4;
 /// It is in every image, prints a line and ends.
 const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
 const IMAGES: [&str; 4] = ["node", "python", "bash", "browser"];
+const LIMITS: GroupLimits = GroupLimits {
+    memory: Bytes::gib(2),
+    processes: 1024,
+    cpu_percent: 400,
+};
 /// A build of one runner sandbox must stay below this, in milliseconds, at the median.
 const WANTED: f64 = 5.0;
 
-/// A language's runner, by its arguments inside and outside of a sandbox, and what it runs.
-struct Runner {
-    image: &'static str,
-    inside: &'static [&'static str],
-    program: &'static str,
-    /// Code that only computes, and code that reads, writes and starts threads or processes.
-    codes: [&'static str; 2],
-}
-
-const RUNNERS: [Runner; 3] = [
-    Runner {
-        image: "node",
-        inside: &[
-            "/usr/local/bin/node",
-            "--no-warnings",
-            "/opt/pagebox/runners/node/runner.mjs",
-        ],
-        program: "node",
-        codes: [
+/// Code that only computes, and code that reads, writes and starts threads or processes.
+const CODES: [(Language, [&str; 2]); 3] = [
+    (
+        Language::Node,
+        [
             "1 + 1",
             "const f = await import('node:fs/promises'); await f.writeFile('x', 'y'.repeat(65536)); (await f.readFile('x')).length",
         ],
-    },
-    Runner {
-        image: "python",
-        inside: &[
-            "/usr/bin/python3",
-            "-I",
-            "-B",
-            "-u",
-            "-X",
-            "utf8",
-            "/opt/pagebox/runners/python/runner.py",
-        ],
-        program: "/usr/bin/python3",
-        codes: [
+    ),
+    (
+        Language::Python,
+        [
             "1 + 1",
             "open('x', 'w').write('y' * 65536)\nlen(open('x').read())",
         ],
-    },
-    Runner {
-        image: "bash",
-        inside: &["/bin/bash", "/opt/pagebox/runners/bash/runner.sh"],
-        program: "/bin/bash",
-        codes: [":", "head -c 65536 /dev/zero > x; wc -c x | cat > y"],
-    },
+    ),
+    (
+        Language::Bash,
+        [":", "head -c 65536 /dev/zero > x; wc -c x | cat > y"],
+    ),
 ];
 
 fn main() -> anyhow::Result<()> {
@@ -88,10 +70,9 @@ fn main() -> anyhow::Result<()> {
         println!("sandbox: measured by `cargo bench` only");
         return Ok(());
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut spawners = vec![("", spawner(&root.join("sandbox-images"))?)];
+    let mut spawners = vec![("", start(&spawner::shipped())?)];
     if let Some(other) = std::env::var_os("BENCH_IMAGES") {
-        spawners.push(("other: ", spawner(Path::new(&other))?));
+        spawners.push(("other: ", start(Path::new(&other))?));
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -100,29 +81,16 @@ fn main() -> anyhow::Result<()> {
 }
 
 /// Must run before tokio: the spawner dies with the thread that starts it.
-fn spawner(images: &Path) -> anyhow::Result<SpawnerProcess> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let node = NodeFiles::find();
-    let vars = [
-        ("runners", &*root.join("runners")),
-        ("node", &*node.program),
-        ("npm", &*node.npm),
-    ];
-    Ok(start_spawner(&SpawnerConfig {
-        executable: Some(PathBuf::from(env!("CARGO_BIN_EXE_pagebox"))),
-        images: Image::load_all(images, &vars)?,
-        allow_degraded: vec![Weakening::SharedUid, Weakening::NoCgroup],
-        uid_base: 200_000_000,
-        uid_count: 100,
-        cgroups: CgroupMode::Auto,
-    })?)
+fn start(images: &Path) -> anyhow::Result<SpawnerProcess> {
+    let config = spawner::config(images, 200_000_000..200_000_100);
+    Ok(start_spawner(&config)?)
 }
 
 async fn measure(spawners: Vec<(&str, SpawnerProcess)>) -> anyhow::Result<()> {
     let mut grounds = Vec::new();
     for (who, spawner) in spawners {
         let sandboxes = Sandboxes::connect(spawner)?;
-        let space = sandboxes.create_space(space_spec()).await?;
+        let space = sandboxes.create_space(spawner::space_spec(LIMITS)).await?;
         grounds.push((who, sandboxes, space));
     }
     let mut samples = Samples::default();
@@ -141,26 +109,12 @@ async fn measure(spawners: Vec<(&str, SpawnerProcess)>) -> anyhow::Result<()> {
         }
     }
     let (_, sandboxes, space) = grounds.remove(0);
-    for runner in &RUNNERS {
-        conversations(&space, runner, &mut samples).await?;
+    for (language, codes) in CODES {
+        conversations(&space, language, codes, &mut samples).await?;
     }
     space.close().await?;
     sandboxes.shutdown().await;
     report(&samples)
-}
-
-fn space_spec() -> SpaceSpec {
-    SpaceSpec {
-        scratch: Bytes::mib(64),
-        scratch_inodes: 1000,
-        limits: GroupLimits {
-            memory: Bytes::gib(2),
-            processes: 1024,
-            cpu_percent: 400,
-        },
-        runner_ports: vec![9222, 3128],
-        browser_ports: vec![3128],
-    }
 }
 
 fn spec(image: &str, argv: &[&str], control: Control) -> SandboxSpec {
@@ -303,16 +257,22 @@ struct Unconfined {
 }
 
 impl Unconfined {
-    fn start(runner: &Runner) -> anyhow::Result<Self> {
+    fn start(language: Language) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir_in("/dev/shm")?;
         let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("runners");
         let home = home.to_string_lossy();
-        let arguments = runner.inside[1..].iter();
+        let argv = runner::argv(language);
+        // Found in PATH: where the images have node is no place of the host's.
+        let program = match language {
+            Language::Node => "node",
+            Language::Python | Language::Bash => &argv[0],
+        };
+        let arguments = argv[1..].iter();
         let arguments = arguments.map(|part| part.replace("/opt/pagebox/runners", &home));
         let (ours, theirs) = UnixStream::pair()?;
         // The shell moves the socket from 0 to 3, so nothing has to happen between fork and exec.
         let child = Command::new("/bin/sh")
-            .args(["-c", r#"exec "$@" 3<&0 0</dev/null"#, "sh", runner.program])
+            .args(["-c", r#"exec "$@" 3<&0 0</dev/null"#, "sh", program])
             .args(arguments)
             .current_dir(directory.path())
             .env_clear()
@@ -336,8 +296,10 @@ impl Drop for Unconfined {
     }
 }
 
-async fn confined(space: &Space, runner: &Runner) -> anyhow::Result<(Sandbox, Frames)> {
-    let spec = spec(runner.image, runner.inside, Control::Frames);
+async fn confined(space: &Space, language: Language) -> anyhow::Result<(Sandbox, Frames)> {
+    let argv = runner::argv(language);
+    let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+    let spec = spec(language.as_str(), &argv, Control::Frames);
     let mut sandbox = space.spawn(spec).await?;
     let control = std::mem::replace(&mut sandbox.control, ControlEnd::None);
     let ControlEnd::Frames(socket) = control else {
@@ -349,18 +311,19 @@ async fn confined(space: &Space, runner: &Runner) -> anyhow::Result<(Sandbox, Fr
 
 async fn conversations(
     space: &Space,
-    runner: &Runner,
+    language: Language,
+    codes: [&str; 2],
     samples: &mut Samples,
 ) -> anyhow::Result<()> {
-    let (sandbox, mut inside) = confined(space, runner).await?;
-    let mut outside = Unconfined::start(runner)?;
-    for (code, what) in runner.codes.iter().zip(["computes", "uses files"]) {
+    let (sandbox, mut inside) = confined(space, language).await?;
+    let mut outside = Unconfined::start(language)?;
+    for (code, what) in codes.into_iter().zip(["computes", "uses files"]) {
         for round in 0..WARM_ROUNDS + 20 {
             let (with, without) = (inside.execute(code)?, outside.frames.execute(code)?);
             // Compilers and caches warm up first.
             if round >= 20 {
-                samples.add(format!("{} {what}: unconfined", runner.image), without);
-                samples.add(format!("{} {what}: confined", runner.image), with);
+                samples.add(format!("{language} {what}: unconfined"), without);
+                samples.add(format!("{language} {what}: confined"), with);
             }
         }
     }

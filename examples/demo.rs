@@ -2,7 +2,8 @@
 //!
 //! Starts a daemon and the fixture site on free loopback ports, runs node, python and bash against
 //! one page, and prints every request and reply. Each step says what it should give; the first that
-//! gives something else ends the demo with status 1.
+//! gives something else ends the demo with status 1. The screenshot goes to target/demo, or to the
+//! folder named as the one argument.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -194,10 +195,13 @@ impl Demo {
             png.starts_with(b"\x89PNG\r\n\x1a\n"),
             "the result is no PNG"
         );
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/demo");
+        let folder = match std::env::args_os().nth(1) {
+            Some(folder) => folder.into(),
+            None => Path::new(env!("CARGO_MANIFEST_DIR")).join("target/demo"),
+        };
         let file = folder.join("screenshot.png");
-        std::fs::create_dir_all(&folder).context("target/demo")?;
-        std::fs::write(&file, &png).context("target/demo/screenshot.png")?;
+        std::fs::create_dir_all(&folder).context("its folder")?;
+        std::fs::write(&file, &png).context("screenshot.png")?;
         println!("   saved  {} ({} bytes)", file.display(), png.len());
         Ok(())
     }

@@ -47,7 +47,11 @@ pub async fn examine(config: &Config, sandboxes: Result<&Sandboxes, &anyhow::Err
         Err(error) => match error.downcast_ref() {
             // The spawner has probed, and found too little.
             Some(sandbox::Error::HostRefused(report)) => report.probes.clone(),
-            _ => vec![refused("sandboxes", format!("{error:#}"), programs::SETUP)],
+            _ => vec![Probe::refused(
+                "sandboxes",
+                format!("{error:#}"),
+                programs::SETUP,
+            )],
         },
     };
     if sandboxes.is_ok() {
@@ -55,7 +59,8 @@ pub async fn examine(config: &Config, sandboxes: Result<&Sandboxes, &anyhow::Err
     }
     probes.push(open_files(config));
     let egress = config.egress.weakening();
-    probes.extend(egress.map(|weakening| degraded("egress", weakening, "see docs/egress.md")));
+    probes
+        .extend(egress.map(|weakening| Probe::degraded("egress", weakening, "see docs/egress.md")));
     probes.push(programs::chromium(&config.browser.program).await);
     probes.extend(browser::probe(config, sandboxes.ok()).await);
     probes.extend(programs::all(config).await);
@@ -65,16 +70,18 @@ pub async fn examine(config: &Config, sandboxes: Result<&Sandboxes, &anyhow::Err
 /// Whether the daemon, which reads what is hostile, has given up root.
 fn daemon_uid() -> Probe {
     match config::own_uids() {
-        Ok(uids) if !uids.contains(&0) => works("daemon-uid", uids[0].to_string()),
-        Ok(uids) => refused("daemon-uid", format!("still root: {uids:?}"), "report this"),
-        Err(error) => refused("daemon-uid", error.to_string(), "mount /proc"),
+        Ok(uids) if !uids.contains(&0) => Probe::works("daemon-uid", uids[0].to_string()),
+        Ok(uids) => Probe::refused("daemon-uid", format!("still root: {uids:?}"), "report this"),
+        Err(error) => Probe::refused("daemon-uid", error.to_string(), "mount /proc"),
     }
 }
 
 fn open_files(config: &Config) -> Probe {
     let files = match server::OpenFiles::of(config) {
         Ok(files) => files,
-        Err(error) => return degraded("open-files", error.to_string(), "raise RLIMIT_NOFILE"),
+        Err(error) => {
+            return Probe::degraded("open-files", error.to_string(), "raise RLIMIT_NOFILE");
+        }
     };
     let said = format!("{} needed, {} allowed", files.wanted, files.allowed);
     let sandbox = usize::try_from(config.browser.open_files).unwrap_or(usize::MAX);
@@ -82,49 +89,18 @@ fn open_files(config: &Config) -> Probe {
         let why = format!(
             "no session opens: its browser may have {sandbox} (browser.open_files); {said}"
         );
-        return refused("open-files", why, more(files.wanted));
+        return Probe::refused("open-files", why, more(files.wanted));
     }
     if files.allowed >= files.wanted {
-        return works("open-files", said);
+        return Probe::works("open-files", said);
     }
     let lost = format!("when many connections are open, more wait: {said}");
-    degraded("open-files", lost, more(files.wanted))
+    Probe::degraded("open-files", lost, more(files.wanted))
 }
 
 /// How to allow this many open files.
 fn more(files: usize) -> String {
     format!("ulimit -Hn {files}; systemd: LimitNOFILE={files}; or lower session.max_sessions")
-}
-
-fn works(mechanism: &str, detail: impl Into<String>) -> Probe {
-    probe(mechanism, ProbeState::Works, detail, "")
-}
-
-fn refused(mechanism: &str, detail: impl Into<String>, remedy: impl Into<String>) -> Probe {
-    probe(mechanism, ProbeState::Refused, detail, remedy)
-}
-
-fn degraded(mechanism: &str, detail: impl Into<String>, remedy: impl Into<String>) -> Probe {
-    probe(mechanism, ProbeState::Degraded, detail, remedy)
-}
-
-fn unknown(mechanism: &str, detail: impl Into<String>) -> Probe {
-    probe(mechanism, ProbeState::Unknown, detail, "")
-}
-
-fn probe(
-    mechanism: &str,
-    state: ProbeState,
-    detail: impl Into<String>,
-    remedy: impl Into<String>,
-) -> Probe {
-    Probe {
-        mechanism: mechanism.to_owned(),
-        state,
-        detail: detail.into(),
-        remedy: remedy.into(),
-        weakening: None,
-    }
 }
 
 #[cfg(test)]
@@ -134,11 +110,14 @@ mod tests {
     #[test]
     fn the_worst_probe_decides() {
         assert_eq!(Verdict::of(&[]), Verdict::Works);
-        let (works, degraded, refused) =
-            (works("a", ""), degraded("b", "", ""), refused("c", "", ""));
+        let (works, degraded, refused) = (
+            Probe::works("a", ""),
+            Probe::degraded("b", "", ""),
+            Probe::refused("c", "", ""),
+        );
         assert_eq!(Verdict::of(std::slice::from_ref(&works)), Verdict::Works);
         assert_eq!(Verdict::of(&[works, degraded.clone()]), Verdict::Degraded);
         assert_eq!(Verdict::of(&[degraded, refused]), Verdict::CannotRun);
-        assert_eq!(Verdict::of(&[unknown("d", "")]), Verdict::CannotRun);
+        assert_eq!(Verdict::of(&[Probe::unknown("d", "")]), Verdict::CannotRun);
     }
 }

@@ -19,6 +19,7 @@ pub(crate) use frame::property;
 
 pub use agent::AgentService;
 pub use context::{Context, ContextEnv, Job, OnDrop};
+pub use language::argv;
 pub use start::Launched;
 
 use std::time::Duration;

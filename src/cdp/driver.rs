@@ -2,8 +2,8 @@
 //! client: what cannot be queued is refused, and a client whose queue is full is disconnected.
 //!
 //! Here: the state, the loop and its clock. Clients come and go in `driver/clients.rs`; requests and
-//! answers are in `driver/requests.rs`, events in `driver/events.rs`, downloads in
-//! `driver/downloads.rs`.
+//! answers are in `driver/requests.rs`, events in `driver/events.rs`, new pages that wait in
+//! `driver/held.rs`, downloads in `driver/downloads.rs`.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
@@ -29,6 +29,7 @@ mod clients;
 mod downloads;
 mod events;
 mod heavy_work;
+mod held;
 mod requests;
 
 /// Chromium's ids are 32-bit.
@@ -146,6 +147,8 @@ enum Then {
     CreateContext,
     /// It describes a page.
     Look,
+    /// Who holds that new page at its start is known by now.
+    Settle(String),
     /// A new client's root session.
     Connect(Box<Connecting>),
 }
@@ -329,20 +332,8 @@ impl Driver {
 
     /// Ends what has lasted too long.
     fn tick(&mut self, now: Instant) {
+        self.release_expired(now);
         let config = self.shared.config.clone();
-        while let Some((since, _)) = self.paused.front()
-            && now >= *since + config.pause_limit
-            && let Some((_, session)) = self.paused.pop_front()
-        {
-            if self
-                .sessions
-                .get(&session)
-                .is_some_and(|session| session.paused)
-            {
-                tracing::debug!("a client held a new target too long: released");
-                self.own(Some(session), "Runtime.runIfWaitingForDebugger", None);
-            }
-        }
         for target in self.dialogs.expired(now, config.dialog_hold) {
             let board = self.shared.board();
             let session = board
@@ -359,20 +350,6 @@ impl Driver {
         self.give_up_captures(now);
         let limit = config.recording_limit;
         self.end_recordings(|_, since| now >= since + limit);
-    }
-
-    fn release(&mut self, target: &str) {
-        let paused = self.sessions.iter_mut();
-        let paused: Vec<String> = paused
-            .filter(|(_, session)| session.paused && session.target == target)
-            .map(|(id, session)| {
-                session.paused = false;
-                id.clone()
-            })
-            .collect();
-        for session in paused {
-            self.own(Some(session), "Runtime.runIfWaitingForDebugger", None);
-        }
     }
 
     /// The board was written to by a handle.
@@ -415,20 +392,20 @@ impl Driver {
 
     /// Has a page described anew: Chromium does not tell of every change of a title.
     fn look(&mut self, target: &str) {
+        let params = payload(&json!({ "targetId": target }));
+        self.ask("Target.getTargetInfo", params, Then::Look);
+    }
+
+    /// A request of the hub's own whose answer it reads itself.
+    fn ask(&mut self, method: &str, params: Bytes, then: Then) {
         let pending = Pending {
             client: None,
             session: None,
             reply: Reply::Nobody,
-            then: Then::Look,
+            then,
             _slot: None,
         };
-        let params = payload(&json!({ "targetId": target }));
-        self.forward(
-            "Target.getTargetInfo".to_owned(),
-            Some(params),
-            pending,
-            None,
-        );
+        self.forward(method.to_owned(), Some(params), pending, None);
     }
 
     /// A request of the hub's own that nobody waits for.

@@ -189,4 +189,14 @@ mod tests {
         assert!(reader.next().await.unwrap().is_none());
         writer.await.unwrap().unwrap();
     }
+
+    #[tokio::test]
+    async fn no_more_is_kept_of_a_message_without_end_than_the_bound() {
+        let (mut to, mut reader) = pair(100_000);
+        let flood = tokio::spawn(async move { to.write_all(&vec![b'x'; 4 << 20]).await });
+        assert!(reader.next().await.unwrap().is_none());
+        flood.await.unwrap().unwrap();
+        // Twice, as a buffer grows.
+        assert!(reader.buffer.capacity() <= 2 * (100_000 + READ_ROOM));
+    }
 }

@@ -33,6 +33,10 @@ pub(crate) enum Verdict {
     Activate(String),
     /// Pass it on; the page of its session becomes the active page.
     BringToFront,
+    /// Pass it on; the target it names closes.
+    CloseTarget(String),
+    /// Pass it on; the page of its session closes.
+    ClosePage,
     /// Pass it on; its session is no longer paused.
     Resume,
     /// Pass it on; it may take long.
@@ -203,6 +207,10 @@ pub(crate) fn check(
             read::<TargetId>(method, params)?.target_id,
         )),
         "Page.bringToFront" => Ok(Verdict::BringToFront),
+        "Target.closeTarget" => Ok(Verdict::CloseTarget(
+            read::<TargetId>(method, params)?.target_id,
+        )),
+        "Page.close" => Ok(Verdict::ClosePage),
         "Network.enable" => network_enable(read(method, params)?, config),
         "Tracing.start" => tracing_start(read(method, params)?, config),
         "Page.captureScreenshot" => {

@@ -6,6 +6,7 @@ mod dialogs;
 mod downloads;
 mod faults;
 mod peers;
+mod popups;
 mod raw;
 mod site;
 

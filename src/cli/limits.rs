@@ -7,7 +7,8 @@ use crate::limits::Bytes;
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Limits (of a sandbox of its own: without -s, or with --fresh)")]
 pub(super) struct ExecutionLimitArgs {
-    /// Memory of all its processes, such as "256 MiB"
+    /// Memory of all its processes, such as "256 MiB"; where no cgroup limits memory, python needs
+    /// 160 MiB and node 192 MiB
     #[arg(long, value_name = "SIZE")]
     memory: Option<Bytes>,
     /// Processes and threads
@@ -55,7 +56,7 @@ pub(super) struct SessionLimitArgs {
     /// Number of its files and directories
     #[arg(long, value_name = "NUMBER")]
     scratch_inodes: Option<u64>,
-    /// Memory of one context
+    /// Memory of one context; where no cgroup limits memory, python needs 160 MiB and node 192 MiB
     #[arg(long, value_name = "SIZE")]
     execution_memory: Option<Bytes>,
     /// Processes and threads of one context

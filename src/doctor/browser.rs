@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::programs::SETUP;
-use super::{degraded, refused, unknown, works};
 use crate::browser::{Browser, LaunchOptions};
 use crate::cdp::ClientKind;
 use crate::config::Config;
@@ -41,17 +40,19 @@ const DRAW: &str = "(text) => {
 pub(super) async fn probe(config: &Config, sandboxes: Option<&Sandboxes>) -> Vec<Probe> {
     let not_reached = |why: &str| {
         let fonts = FONTS.iter().map(|(name, ..)| *name);
-        fonts.map(|name| unknown(name, why)).collect::<Vec<_>>()
+        fonts
+            .map(|name| Probe::unknown(name, why))
+            .collect::<Vec<_>>()
     };
     let Some(sandboxes) = sandboxes else {
         let why = "not reached: needs what is refused above";
-        return [vec![unknown(SANDBOX, why)], not_reached(why)].concat();
+        return [vec![Probe::unknown(SANDBOX, why)], not_reached(why)].concat();
     };
     match examine(config, sandboxes).await {
         Ok(probes) => probes,
         Err(error) => {
             let error = format!("no session opens: {error}");
-            let failed = refused(SANDBOX, error, SETUP);
+            let failed = Probe::refused(SANDBOX, error, SETUP);
             [vec![failed], not_reached("not reached: needs chromium")].concat()
         }
     }
@@ -104,8 +105,8 @@ async fn fonts(browser: &Browser) -> anyhow::Result<Vec<Probe>> {
             .await?;
         let answer: Value = serde_json::from_slice(&answer)?;
         probes.push(match answer["result"]["value"].as_bool() {
-            Some(true) => works(name, ""),
-            Some(false) => degraded(name, lost, SETUP),
+            Some(true) => Probe::works(name, ""),
+            Some(false) => Probe::degraded(name, lost, SETUP),
             None => anyhow::bail!("a page cannot draw text: {answer}"),
         });
     }
@@ -169,7 +170,7 @@ fn sandbox(all: &BTreeMap<u32, Process>) -> Probe {
     let renderer = find(|text| text.contains("--type=renderer"));
     let (Some(main), Some(renderer)) = (main, renderer) else {
         let why = "cannot look at its processes in /proc";
-        return degraded(
+        return Probe::degraded(
             SANDBOX,
             why,
             "mount /proc without hidepid for the daemon's uid",
@@ -177,11 +178,11 @@ fn sandbox(all: &BTreeMap<u32, Process>) -> Probe {
     };
     if renderer.filters > main.filters && renderer.depth > main.depth {
         let (own, ours) = (renderer.filters - main.filters, main.filters);
-        return works(
+        return Probe::works(
             SANDBOX,
             format!("renderer under {own} seccomp filters of its own, {ours} of ours"),
         );
     }
     let why = format!("the renderer is confined no more than Chromium itself: {renderer:?}");
-    refused(SANDBOX, why, "report this")
+    Probe::refused(SANDBOX, why, "report this")
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
-use super::{degraded, refused, works};
 use crate::config::{Config, PROGRAM_DIRS, find_program};
 use crate::sandbox::{Probe, ProbeState};
 
@@ -27,7 +26,7 @@ pub(super) async fn all(config: &Config) -> Vec<Probe> {
             node_package(&runners, "agent-browser", ProbeState::Degraded),
             python(&runners).await,
         ]),
-        Err(error) => probes.push(refused("runners", error.to_string(), SETUP)),
+        Err(error) => probes.push(Probe::refused("runners", error.to_string(), SETUP)),
     }
     probes.push(tools().await);
     probes
@@ -36,25 +35,25 @@ pub(super) async fn all(config: &Config) -> Vec<Probe> {
 /// Chromium's version; whether it starts is another question.
 pub(super) async fn chromium(program: &Path) -> Probe {
     match version(program).await {
-        Ok(version) => works("chromium", version),
-        Err(error) => refused("chromium", format!("no session opens: {error}"), SETUP),
+        Ok(version) => Probe::works("chromium", version),
+        Err(error) => Probe::refused("chromium", format!("no session opens: {error}"), SETUP),
     }
 }
 
 async fn node() -> Probe {
-    let bad = |why: String| refused("node", format!("no session opens: {why}"), SETUP);
+    let bad = |why: String| Probe::refused("node", format!("no session opens: {why}"), SETUP);
     let Some(program) = find_program("node") else {
         return bad(format!("not in {}", PROGRAM_DIRS.join(" or ")));
     };
     match version(&program).await {
-        Ok(version) if first_number(&version) >= OLDEST_NODE => works("node", version),
+        Ok(version) if first_number(&version) >= OLDEST_NODE => Probe::works("node", version),
         Ok(version) => bad(format!("{version} is older than {OLDEST_NODE}")),
         Err(error) => bad(error.to_string()),
     }
 }
 
 async fn python(runners: &Path) -> Probe {
-    let bad = |why: String| degraded("python", format!("no python code runs: {why}"), SETUP);
+    let bad = |why: String| Probe::degraded("python", format!("no python code runs: {why}"), SETUP);
     let dir = runners.join("python");
     let Some(packages) = python_packages(&dir) else {
         return bad(format!("no playwright in {}", dir.display()));
@@ -64,7 +63,7 @@ async fn python(runners: &Path) -> Probe {
     };
     match version(&program).await {
         Ok(version) if python_version(&version) >= OLDEST_PYTHON => {
-            works("python", format!("{version}, {}", packages.display()))
+            Probe::works("python", format!("{version}, {}", packages.display()))
         }
         Ok(version) => bad(format!("{version} is too old")),
         Err(error) => bad(error.to_string()),
@@ -80,10 +79,12 @@ async fn tools() -> Probe {
         };
         match answered {
             Ok(_) => found.push(name),
-            Err(why) => return degraded("tools", format!("no {name} in bash code: {why}"), SETUP),
+            Err(why) => {
+                return Probe::degraded("tools", format!("no {name} in bash code: {why}"), SETUP);
+            }
         }
     }
-    works("tools", found.join(", "))
+    Probe::works("tools", found.join(", "))
 }
 
 /// The site-packages directory with playwright in a virtual environment below `dir`.
@@ -112,10 +113,10 @@ fn node_package(runners: &Path, name: &str, when_missing: ProbeState) -> Probe {
         })
         .map(|manifest| manifest["version"].as_str().unwrap_or("?").to_owned());
     match version {
-        Ok(version) => works(name, version),
+        Ok(version) => Probe::works(name, version),
         Err(error) => Probe {
             state: when_missing,
-            ..refused(name, format!("{}: {error}", manifest.display()), SETUP)
+            ..Probe::refused(name, format!("{}: {error}", manifest.display()), SETUP)
         },
     }
 }

@@ -37,7 +37,8 @@ pub struct SessionLimits {
     pub scratch_inodes: u64,
 }
 
-/// With less, neither the node nor the python runner starts (64 MiB are too little for both).
+/// With less, neither the node nor the python runner starts (64 MiB are too little for both). Under
+/// RLIMIT_DATA instead of a cgroup they need more.
 const MIN_MEMORY: Bytes = Bytes::mib(96);
 /// With less, no runner starts: node has eleven threads.
 const MIN_PROCESSES: u32 = 32;

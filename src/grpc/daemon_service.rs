@@ -103,11 +103,8 @@ impl DaemonService for Daemons {
 
 fn not_examined() -> Probe {
     Probe {
-        mechanism: "examination".into(),
-        state: ProbeState::Unknown,
-        detail: "it failed; the daemon's log says more".into(),
         remedy: "pagebox doctor".into(),
-        weakening: None,
+        ..Probe::unknown("examination", "it failed; the daemon's log says more")
     }
 }
 

@@ -7,10 +7,10 @@ use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{ApiError, Gateway};
 use super::error::Failures;
 use super::extract::Caller;
 use super::time::iso;
+use super::{ApiError, Gateway};
 use crate::session::State as S;
 use crate::tenant::month_of;
 

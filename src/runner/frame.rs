@@ -15,7 +15,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use crate::limits::Bytes;
 
 #[cfg(any(test, fuzzing))]
-pub(super) mod property;
+pub(crate) mod property;
 
 /// Longest line of a runner that has nothing to report: what is beyond `ready` and `failed`.
 pub(super) const SHORT_LINE: Bytes = Bytes::mib(1);
@@ -265,12 +265,30 @@ mod tests {
         let (mut channel, mut peer) = pair();
         let flood = tokio::spawn(async move {
             let piece = vec![b'a'; 64 << 10];
-            while peer.write_all(&piece).await.is_ok() {}
+            // An end, so that a reader without a bound is found out.
+            for _ in 0..64 {
+                if peer.write_all(&piece).await.is_err() {
+                    break;
+                }
+            }
         });
         assert!(channel.receive(Bytes::kib(256)).await.is_err());
         assert!(channel.reader.line.capacity() <= 1 << 20);
         drop(channel);
         flood.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_memory_of_a_long_line_is_given_back() {
+        let (mut channel, mut peer) = pair();
+        let result = "x".repeat(512 << 10);
+        let line = format!(
+            "{{\"type\":\"finished\",\"id\":\"1\",\"exit_code\":0,\"result\":\"{result}\"}}\n"
+        );
+        let sent = tokio::spawn(async move { peer.write_all(line.as_bytes()).await });
+        assert!(channel.receive(SHORT_LINE).await.unwrap().is_some());
+        assert!(channel.reader.line.capacity() <= 64 << 10);
+        sent.await.unwrap().unwrap();
     }
 
     #[test]

@@ -25,8 +25,9 @@ pub(super) fn image(language: Language) -> &'static str {
     language.as_str()
 }
 
-/// The program and its arguments, as paths inside.
-pub(super) fn argv(language: Language) -> Vec<String> {
+/// The program of a language's runner and its arguments, as paths inside its sandbox.
+#[must_use]
+pub fn argv(language: Language) -> Vec<String> {
     let argv: &[&str] = match language {
         Language::Node => &[
             NODE,

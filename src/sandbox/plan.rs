@@ -194,12 +194,13 @@ mod tests {
     #[test]
     fn requests_that_make_no_sense_are_refused_before_anything_starts() {
         type Change = fn(&mut SandboxSpec);
-        let cases: [(&str, Change); 8] = [
+        let cases: [(&str, Change); 9] = [
             ("no program", |s| s.argv.clear()),
             ("relative", |s| s.argv[0] = "bash".into()),
             ("relative cwd", |s| s.cwd = "workspace".into()),
             ("nul", |s| s.argv.push("a\0b".into())),
             ("bad name", |s| s.env[0].0 = "A=B".into()),
+            ("no name", |s| s.env[0].0.clear()),
             ("no memory", |s| s.limits.group.memory = Bytes(0)),
             ("few files", |s| s.limits.open_files = 10),
             ("many", |s| s.argv = vec!["/x".into(); 2000]),

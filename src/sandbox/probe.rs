@@ -94,7 +94,7 @@ pub(super) fn mechanisms(ground: Ground, cgroups: &Cgroups, allowed: &[Weakening
             false => Some((needed.probe)(ground)),
         };
         probes.push(found.map_or_else(
-            || unknown(needed.name, "not reached: needs user-namespaces"),
+            || Probe::unknown(needed.name, "not reached: needs user-namespaces"),
             |found| of(needed.name, found, None),
         ));
     }
@@ -126,7 +126,7 @@ pub(super) fn mechanisms(ground: Ground, cgroups: &Cgroups, allowed: &[Weakening
         .any(|probe| probe.mechanism == "id-maps" && probe.state == ProbeState::Works);
     probes.push(match ground.rootless || mapped {
         true => session_uids(ground, allowed),
-        false => unknown("session-uids", "not reached: needs id-maps"),
+        false => Probe::unknown("session-uids", "not reached: needs id-maps"),
     });
     probes.push(core_dumps());
     HostReport { probes }
@@ -174,33 +174,16 @@ fn controller_found(cgroups: &Cgroups, wanted: &[Controller], probe: GroupProbe)
     probe(group).map(|_| version.to_owned())
 }
 
-fn probe(mechanism: &str, state: ProbeState, detail: impl Into<String>) -> Probe {
-    Probe {
-        mechanism: mechanism.to_owned(),
-        state,
-        detail: detail.into(),
-        remedy: String::new(),
-        weakening: None,
-    }
-}
-
-fn unknown(mechanism: &str, detail: &str) -> Probe {
-    probe(mechanism, ProbeState::Unknown, detail)
-}
-
 /// A mechanism that is refused when it is missing, or degraded by design: `lost` says of what.
 fn of(mechanism: &str, found: Found, lost: Option<&str>) -> Probe {
     let error = match found {
-        Ok(detail) => return probe(mechanism, ProbeState::Works, detail),
+        Ok(detail) => return Probe::works(mechanism, detail),
         Err(error) => error,
     };
-    let (state, detail) = match lost {
-        Some(lost) => (ProbeState::Degraded, format!("{lost}: {error}")),
-        None => (ProbeState::Refused, error.to_string()),
-    };
-    Probe {
-        remedy: remedy::of(mechanism, &error),
-        ..probe(mechanism, state, detail)
+    let remedy = remedy::of(mechanism, &error);
+    match lost {
+        Some(lost) => Probe::degraded(mechanism, format!("{lost}: {error}"), remedy),
+        None => Probe::refused(mechanism, error.to_string(), remedy),
     }
 }
 
@@ -270,7 +253,7 @@ pub(super) fn built(tried: Result<String, StepError>) -> Probe {
 }
 
 pub(super) fn not_built() -> Probe {
-    unknown(SANDBOXES, "not reached: needs what is refused above")
+    Probe::unknown(SANDBOXES, "not reached: needs what is refused above")
 }
 
 fn try_all(spawner: &mut Spawner) -> Found {

@@ -1,5 +1,6 @@
 //! What holds of whatever is said to the spawner: for property tests and fuzzing.
 
+use std::ffi::CString;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 
@@ -7,6 +8,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use super::image::Recipe;
 use super::plan::{self, Held, Plan};
+use super::spec::{GroupLimits, SandboxSpec};
 use super::wire::{self, Command, Request};
 
 /// A datagram is a request that is written as it was read, or it is refused; what is asked is made
@@ -23,7 +25,9 @@ pub(crate) fn command(datagram: &[u8]) {
     assert_eq!(format!("{again:?}"), format!("{request:?}"));
     match &request.command {
         Command::CreateSpace(spec) if plan::check_space(spec).is_ok() => {
-            assert!(spec.scratch.0 > 0 && spec.limits.processes > 0);
+            assert!(spec.scratch.0 > 0 && spec.scratch_inodes > 0);
+            assert!(spec.runner_ports.len() <= 96 && spec.browser_ports.len() <= 96);
+            is_livable(&spec.limits);
         }
         Command::Spawn(_, spec) => {
             let recipe: Recipe = toml::from_str("seccomp = 'runner'").expect("a recipe");
@@ -33,14 +37,40 @@ pub(crate) fn command(datagram: &[u8]) {
                     processes: by_cgroup,
                 };
                 if let Ok(plan) = Plan::new(spec, &recipe, held) {
-                    assert_eq!(plan.argv.len(), spec.argv.len());
-                    assert_eq!(plan.env.len(), spec.env.len());
-                    assert!(plan.argv[0].as_bytes().starts_with(b"/"));
+                    is_as_asked(&plan, spec);
                 }
             }
         }
         _ => {}
     }
+}
+
+fn is_as_asked(plan: &Plan, spec: &SandboxSpec) {
+    let texts = |strings: &[CString]| -> Vec<String> {
+        let texts = strings.iter().map(|text| text.to_str().map(str::to_owned));
+        texts.collect::<Result<_, _>>().expect("what was UTF-8")
+    };
+    assert_eq!(texts(&plan.argv), spec.argv);
+    for path in [&plan.argv[0], &plan.cwd] {
+        assert!(path.as_bytes().starts_with(b"/"), "{path:?} is relative");
+    }
+    let asked: Vec<String> = (spec.env.iter())
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    assert_eq!(texts(&plan.env), asked);
+    // As the program inside splits them again.
+    for (text, (name, _)) in asked.iter().zip(&spec.env) {
+        assert_eq!(text.split('=').next(), Some(&**name));
+        assert_ne!(name, "");
+    }
+    assert!(spec.argv.len() + spec.env.len() <= 1024);
+    assert!(spec.limits.open_files >= 64);
+    is_livable(&spec.limits.group);
+}
+
+fn is_livable(limits: &GroupLimits) {
+    let is_livable = limits.memory.0 > 0 && limits.cpu_percent > 0 && limits.processes >= 4;
+    assert!(is_livable, "{limits:?}");
 }
 
 /// Through a socket like the spawner's.
@@ -89,6 +119,10 @@ mod tests {
         ]
     }
 
+    fn name() -> impl Strategy<Value = String> {
+        prop_oneof![4 => "[A-Z_]{1,8}", 1 => "[A=\0]{0,2}"]
+    }
+
     fn group() -> impl Strategy<Value = Value> {
         [number(), number(), number()].prop_map(|[memory, processes, cpu]| {
             json!({ "memory": memory, "processes": processes, "cpu_percent": cpu })
@@ -107,7 +141,7 @@ mod tests {
             (
                 number(),
                 prop::collection::vec(text(), 0..5),
-                prop::collection::vec((text(), text()), 0..4),
+                prop::collection::vec((name(), text()), 0..4),
                 text(),
                 group(),
                 number(),

@@ -274,6 +274,43 @@ pub struct Probe {
     pub weakening: Option<Weakening>,
 }
 
+impl Probe {
+    /// It works; `detail` says which version, or nothing.
+    pub fn works(mechanism: &str, detail: impl Into<String>) -> Self {
+        Self::new(mechanism, ProbeState::Works, detail, "")
+    }
+
+    /// It is weaker than designed; `detail` says what is lost and why.
+    pub fn degraded(mechanism: &str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(mechanism, ProbeState::Degraded, detail, remedy)
+    }
+
+    /// It is missing, and nothing runs without it; `detail` says why.
+    pub fn refused(mechanism: &str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(mechanism, ProbeState::Refused, detail, remedy)
+    }
+
+    /// It was not tried; `detail` says what it needs.
+    pub fn unknown(mechanism: &str, detail: impl Into<String>) -> Self {
+        Self::new(mechanism, ProbeState::Unknown, detail, "")
+    }
+
+    fn new(
+        mechanism: &str,
+        state: ProbeState,
+        detail: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self {
+            mechanism: mechanism.to_owned(),
+            state,
+            detail: detail.into(),
+            remedy: remedy.into(),
+            weakening: None,
+        }
+    }
+}
+
 /// Whether a mechanism can be used here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -66,14 +66,14 @@ pub(super) async fn run(shared: Arc<Shared>, deps: Arc<Deps>, mut jobs: mpsc::Re
         }
     };
     shared.request_end_because(reason, detail.clone());
-    shared.stopping();
+    shared.stopping(failure);
     jobs.close();
     shared.cancel.cancel();
     while let Ok(job) = jobs.try_recv() {
         let _ = job.started.send(Err(runner::Error::Cancelled));
     }
     end(parts).await;
-    shared.ended(reason, detail, failure);
+    shared.ended(reason, detail);
     info!(?reason, lived = ?began.elapsed(), "session ended");
 }
 

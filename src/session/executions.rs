@@ -129,13 +129,24 @@ mod tests {
         let executions = Arc::new(Executions::new(1));
         let (first, second) = (ExecutionId::generate(), ExecutionId::generate());
         let cancel = CancellationToken::new();
-        let known = executions.add(first, &ada, cancel.clone()).unwrap().remembered();
-        assert!(executions.add(first, &ada, CancellationToken::new()).is_none());
+        let known = executions
+            .add(first, &ada, cancel.clone())
+            .unwrap()
+            .remembered();
+        assert!(
+            executions
+                .add(first, &ada, CancellationToken::new())
+                .is_none()
+        );
         assert_eq!(executions.cancel(&ada, first), Cancel::Cancelled);
         assert!(cancel.is_cancelled());
         drop(known);
         assert_eq!(executions.cancel(&ada, first), Cancel::AlreadyEnded);
-        assert!(executions.add(first, &ada, CancellationToken::new()).is_none());
+        assert!(
+            executions
+                .add(first, &ada, CancellationToken::new())
+                .is_none()
+        );
         drop(
             executions
                 .add(second, &ada, CancellationToken::new())

@@ -2,7 +2,11 @@
 
 use std::fmt;
 use std::os::unix::fs::MetadataExt as _;
-use std::process::Command;
+use std::path::Path;
+
+use crate::daemon::host::host;
+
+const MEMORY: &str = "cgroup-memory";
 
 /// What limits memory, processes and cpu of a session together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,44 +31,18 @@ pub(crate) struct Mode {
 }
 
 impl Mode {
-    /// Asks `pagebox doctor`.
+    /// Asks `pagebox doctor`, as every other test does.
     pub(crate) fn of_this_host() -> Self {
-        let output = Command::new(env!("CARGO_BIN_EXE_pagebox"))
-            .args(["doctor", "--json"])
-            .output()
-            .expect("the program under test");
-        let report: serde_json::Value =
-            serde_json::from_slice(&output.stdout).expect("doctor prints one JSON object");
-        let probes = report["probes"].as_array().expect("probes");
-        let text = |probe: &serde_json::Value, key: &str| {
-            probe[key].as_str().unwrap_or_default().to_owned()
-        };
-        // "memory limit (cgroup v2)", "cgroup-memory: version 2".
-        let works = |version: &str| {
-            probes.iter().any(|probe| {
-                let line = format!("{} {}", text(probe, "mechanism"), text(probe, "detail"));
-                probe["state"] == "works"
-                    && line.contains("cgroup")
-                    && [format!("v{version}"), format!("version {version}")]
-                        .iter()
-                        .any(|name| line.contains(name))
-            })
-        };
-        let root = std::fs::metadata("/proc/self").expect("/proc").uid() == 0;
+        let host = host(Path::new(env!("CARGO_BIN_EXE_pagebox")));
         Self {
-            root,
-            cgroup: if works("2") {
-                Cgroup::V2
-            } else if works("1") {
-                Cgroup::V1
-            } else {
-                Cgroup::None
+            root: std::fs::metadata("/proc/self").expect("/proc").uid() == 0,
+            cgroup: match (host.has(MEMORY), host.detail(MEMORY)) {
+                (false, _) => Cgroup::None,
+                (true, "version 1") => Cgroup::V1,
+                (true, "version 2") => Cgroup::V2,
+                (true, other) => panic!("doctor says of {MEMORY}: {other}"),
             },
-            weaker: probes
-                .iter()
-                .filter(|probe| probe["state"] != "works")
-                .map(|probe| text(probe, "mechanism"))
-                .collect(),
+            weaker: host.weaker().map(str::to_owned).collect(),
         }
     }
 

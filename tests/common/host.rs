@@ -78,6 +78,18 @@ impl Host {
         has
     }
 
+    /// What doctor found out about a mechanism.
+    pub(crate) fn detail(&self, mechanism: &str) -> &str {
+        self.probe(mechanism)["detail"].as_str().unwrap_or_default()
+    }
+
+    /// The mechanisms that do not work as designed, with what this host lacks allowed.
+    pub(crate) fn weaker(&self) -> impl Iterator<Item = &str> {
+        let weaker = |probe: &&Value| probe["state"] != "works";
+        let names = self.probes.iter().filter(weaker);
+        names.filter_map(|probe| probe["mechanism"].as_str())
+    }
+
     /// What is missing and may be, for `sandbox.allow_degraded`.
     pub(crate) fn allowed(&self) -> &str {
         &self.allowed

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 pub(crate) struct Process {
     /// Its pid.
     pub(crate) pid: u32,
-    start_time: u64,
+    /// When it started, in clock ticks after boot.
+    pub(crate) start_time: u64,
     /// Its command name.
     pub(crate) name: String,
 }

@@ -115,6 +115,32 @@ async fn popups_and_new_tabs() {
 }
 
 #[tokio::test]
+async fn popups_beyond_the_bound_close_and_their_opener_goes_on() {
+    let daemon = crate::daemon::Daemon::start(crate::shared::binary(), "[cdp]\nmax_pages = 4\n");
+    let client = crate::client::Client::new(&daemon.url());
+    let session = client.open(&site().url("/workbench.html")).await;
+    let open = "page.evaluate(() => Array.from({ length: 25 }, () => window.open('about:blank')).filter(Boolean).length)";
+    // Absolute: agent-browser moves on to a popup, which is blank.
+    let about = site().url("/about.html");
+    let navigate = format!("await page.goto('{about}'); await page.title()");
+    // No Playwright has looked at the session yet: nobody but the daemon could let popups go on.
+    let opened = session
+        .bash("agent-browser eval \"Array.from({ length: 25 }, () => window.open('about:blank')).filter(Boolean).length\"")
+        .await;
+    assert_eq!(opened, "25");
+    assert_eq!(session.node(&format!("await {open}")).await, "25");
+    assert_eq!(session.node(&navigate).await, "About the almanac");
+    let left = "let left; for (let i = 0; i < 300; i++) { left = context.pages().length; if (left <= 4) break; \
+                await new Promise((r) => setTimeout(r, 100)) } left <= 4";
+    assert_eq!(session.node(left).await, "true");
+    assert_eq!(
+        session.python("await page.title()").await,
+        "About the almanac"
+    );
+    session.stop().await;
+}
+
+#[tokio::test]
 async fn dialogs_reach_the_code_that_runs() {
     let session = open("/workbench.html").await;
     // An idle node context without a listener must not dismiss what python wants to answer.

@@ -10,13 +10,14 @@ use pagebox::grpc::v1::execute_stream_response::Event;
 use pagebox::grpc::v1::execution_options::Place;
 use pagebox::grpc::v1::watch_session_response::Event as SessionEvent;
 use pagebox::grpc::v1::{
-    EndReason, ExecuteRequest, ExecuteStreamRequest, ExecutionOptions, Language, SessionOptions,
-    SessionState, WatchSessionRequest,
+    CancelExecutionRequest, EndReason, ExecuteRequest, ExecuteStreamRequest, ExecutionOptions,
+    Language, ListSessionsRequest, Session, SessionOptions, SessionState, WatchSessionRequest,
 };
 use prost::Message as _;
+use tokio::net::TcpListener;
 use tokio_stream::StreamExt as _;
 
-use crate::client::{Client, OpenSession, duration};
+use crate::client::{Client, OpenSession, duration, environment, fields, reason};
 use crate::leaks::eventually;
 use crate::outcomes::runs;
 use crate::shared::{blank, client, daemon, site};
@@ -259,4 +260,104 @@ async fn a_slow_watcher_is_told_what_it_missed() {
         panic!("{last:?}");
     };
     assert_eq!(last.state(), SessionState::Stopped);
+}
+
+/// A page that never loads, so that the session on it does not get ready.
+async fn endless_page() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    (listener, url)
+}
+
+async fn cancel(id: &str) -> Result<bool, tonic::Status> {
+    let request = CancelExecutionRequest {
+        execution_id: id.to_owned(),
+    };
+    let reply = client().executions().cancel_execution(request).await?;
+    Ok(reply.into_inner().cancelled)
+}
+
+/// The only session with this label.
+async fn labelled(label: &str) -> Session {
+    let request = ListSessionsRequest {
+        page_size: 1000,
+        ..ListSessionsRequest::default()
+    };
+    let reply = client().sessions().list_sessions(request).await.unwrap();
+    let mut sessions = reply.into_inner().sessions;
+    sessions.retain(|session| session.labels.contains_key(label));
+    assert_eq!(sessions.len(), 1, "{sessions:?}");
+    sessions.remove(0)
+}
+
+#[tokio::test]
+async fn a_one_shot_is_cancelled_while_its_session_starts() {
+    let (page, url) = endless_page().await;
+    let label = "cancelled-at-its-start";
+    let id = uuid::Uuid::new_v4().to_string();
+    let options = ExecutionOptions {
+        place: Some(Place::OneShot(SessionOptions {
+            start_url: url,
+            labels: environment(&[(label, "")]),
+            ..SessionOptions::default()
+        })),
+        code: "1".to_owned(),
+        execution_id: id.clone(),
+        ..ExecutionOptions::default()
+    };
+    let execution = {
+        let options = options.clone();
+        tokio::spawn(async move { client().execute(options).await })
+    };
+    let (_loading, _) = page.accept().await.unwrap();
+    assert_eq!(labelled(label).await.state(), SessionState::Starting);
+    assert!(cancel(&id).await.unwrap());
+
+    let status = execution.await.unwrap().unwrap_err();
+    assert_eq!(status.code(), tonic::Code::Cancelled, "{status:?}");
+    assert_eq!(reason(&status), "EXECUTION_CANCELLED");
+    let session = labelled(label).await;
+    let ended = (session.state(), session.end_reason());
+    assert_eq!(ended, (SessionState::Stopped, EndReason::Abandoned));
+    let detail = format!("execution {id} was cancelled before it started");
+    assert_eq!(session.end_detail, detail);
+    assert_eq!(session.total_executions, 0);
+
+    assert!(!cancel(&id).await.unwrap(), "it had ended");
+    let status = client().execute(options).await.unwrap_err();
+    assert_eq!(fields(&status), ["options.execution_id"]);
+}
+
+#[tokio::test]
+async fn what_waits_for_a_session_that_starts_is_cancelled() {
+    let (page, url) = endless_page().await;
+    let label = "goes-on-to-start";
+    let options = SessionOptions {
+        start_url: url,
+        labels: environment(&[(label, "")]),
+        ..SessionOptions::default()
+    };
+    let creation = tokio::spawn(async move { client().create(options).await });
+    let (loading, _) = page.accept().await.unwrap();
+    let session = OpenSession::new(client(), labelled(label).await.id);
+    let id = uuid::Uuid::new_v4().to_string();
+    let mut options = session.options(Language::Node, "1");
+    options.execution_id = id.clone();
+    let execution = tokio::spawn(async move { client().execute(options).await });
+    // Until its call has come in.
+    eventually(Duration::from_secs(20), async || {
+        let cancelled = cancel(&id).await;
+        cancelled.map(drop).map_err(|status| status.to_string())
+    })
+    .await;
+    let status = execution.await.unwrap().unwrap_err();
+    assert_eq!(reason(&status), "EXECUTION_CANCELLED");
+
+    // The session is another's.
+    drop((page, loading));
+    creation.await.unwrap().unwrap();
+    let now = session.now().await;
+    assert_eq!(now.state(), SessionState::Ready);
+    assert_eq!(now.total_executions, 0);
+    session.stop().await;
 }

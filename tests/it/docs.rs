@@ -151,7 +151,9 @@ fn the_demo_passes() {
         skip("the_demo_passes", "run `cargo build --example demo` first");
         return;
     }
-    let output = Command::new(&demo).output().expect("the demo starts");
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::new(&demo).arg(folder.path()).output();
+    let output = output.expect("the demo starts");
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(
         output.status.success() && told.contains("\nAll 9 steps gave what they should"),

@@ -503,3 +503,19 @@ async fn a_draining_daemon_is_unavailable() {
     is(&status, Code::Unavailable, "DRAINING");
     assert_eq!(running.await.unwrap(), "in time", "it had its grace period");
 }
+
+/// Also for who waits while what was built of it is taken down again.
+#[tokio::test]
+async fn a_browser_that_does_not_start_is_said_to_be_the_reason() {
+    let daemon = Daemon::start(binary(), "[browser]\nprogram = \"/no/browser\"\n");
+    let client = Client::new(&daemon.url());
+    let status = client.create(SessionOptions::default()).await.unwrap_err();
+    is(&status, Code::Internal, "BROWSER_FAILED");
+    let one_shot = ExecutionOptions {
+        place: Some(Place::OneShot(SessionOptions::default())),
+        code: "1".to_owned(),
+        ..ExecutionOptions::default()
+    };
+    let status = client.execute(one_shot).await.unwrap_err();
+    is(&status, Code::Internal, "BROWSER_FAILED");
+}

@@ -9,4 +9,6 @@ mod images;
 mod inside;
 mod lifecycle;
 mod oom;
+#[path = "../common/spawner.rs"]
+mod spawner;
 mod starving;

@@ -44,9 +44,13 @@ says() {
 	grep -qF -- "$text" <<<"$output"
 }
 
-# as_user COMMAND...: without root, in a cgroup of its own.
+# as_user COMMAND...: without root, in a new cgroup of its own, as a service manager gives one to each
+# start: the one of the start before may still hand out controllers, and takes no process then.
 as_user() {
 	(
+		undelegate
+		mkdir $cgroup/user/session
+		chown $user $cgroup/user/session $cgroup/user/session/cgroup.{procs,subtree_control,threads}
 		echo "$BASHPID" >"$cgroup/user/session/cgroup.procs"
 		exec setpriv --reuid $user --regid $user --clear-groups --inh-caps=-all "$@"
 	)
@@ -54,13 +58,18 @@ as_user() {
 
 # delegate CONTROLLERS: what a service manager does for `Delegate=yes`, with these controllers.
 delegate() {
-	mkdir -p $cgroup/user/session
+	mkdir -p $cgroup/user
+	undelegate
 	# shellcheck disable=SC2086 # one word each
 	printf '+%s ' $1 >$cgroup/cgroup.subtree_control
 	printf -- '-%s ' memory pids cpu >$cgroup/user/cgroup.subtree_control
 	# shellcheck disable=SC2086
 	printf '+%s ' $1 >$cgroup/user/cgroup.subtree_control
-	chown $user $cgroup/user/session $cgroup/user/session/cgroup.{procs,subtree_control,threads}
+}
+
+# undelegate: removes the cgroup of the start before.
+undelegate() {
+	[ ! -d $cgroup/user/session ] || find $cgroup/user/session -depth -type d -exec rmdir {} +
 }
 
 # runs CONFIGURATION...: a session opens, reads a page, and holds to its memory limit.

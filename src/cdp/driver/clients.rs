@@ -109,15 +109,22 @@ impl Driver {
         self.pending
             .retain(|_, pending| pending.client != Some(client));
         let (dialogs, recordings) = (&mut self.dialogs, &mut self.recordings);
+        let mut held = Vec::new();
         self.sessions.retain(|id, session| {
             let stays = session.owner != Some(client);
             if !stays {
                 dialogs.forget(id);
                 recordings.forget(id);
+                if session.paused {
+                    held.push(std::mem::take(&mut session.target));
+                }
             }
             stays
         });
         self.detach(member.root);
+        for target in held {
+            self.settle(&target);
+        }
     }
 
     pub(super) fn detach(&mut self, session: String) {

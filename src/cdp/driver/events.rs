@@ -3,10 +3,9 @@
 use std::time::Instant;
 
 use serde::Deserialize;
-use serde_json::json;
 
 use super::{Driver, Session, session_id};
-use crate::cdp::message::{Message, payload};
+use crate::cdp::message::Message;
 use crate::cdp::{HubEvent, Page};
 use crate::id::ClientId;
 
@@ -174,6 +173,9 @@ impl Driver {
             if let Some(member) = member {
                 member.sessions = member.sessions.saturating_sub(1);
             }
+            if session.paused {
+                self.settle(&session.target);
+            }
         }
     }
 
@@ -228,14 +230,13 @@ impl Driver {
         let known = board.pages.get(&target).is_some();
         let events = board.pages.seen(page, info.browser_context_id);
         let too_many = !known && board.pages.entries().len() > self.shared.config.max_pages;
+        if too_many && let Some(entry) = board.pages.get_mut(&target) {
+            tracing::debug!("a page too many: closed");
+            entry.closing = true;
+        }
         drop(board);
         if !events.is_empty() {
             self.shared.tell(events);
-        }
-        if too_many {
-            tracing::debug!("a page too many: closed");
-            let params = payload(&json!({ "targetId": target }));
-            self.own(None, "Target.closeTarget", Some(params));
         }
     }
 
@@ -291,7 +292,13 @@ impl Driver {
             Some(entry) if entry.session.is_none() => entry.session = Some(id.clone()),
             _ => return,
         }
+        let closing = board.pages.get(&target).is_some_and(|entry| entry.closing);
         drop(board);
+        if closing {
+            self.close_page(&target);
+        } else {
+            self.look_who_holds(&target);
+        }
         // To be told of dialogs. A page without any such session closes its dialogs at once.
         self.own(Some(id), "Page.enable", None);
         self.shared.tell(None::<HubEvent>);

@@ -96,6 +96,16 @@ impl Driver {
                 }
                 Then::Nothing
             }
+            Ok(Verdict::CloseTarget(target)) => {
+                self.closing(&target);
+                Then::Nothing
+            }
+            Ok(Verdict::ClosePage) => {
+                if let Some(target) = self.sessions.get(&session).map(|s| s.target.clone()) {
+                    self.closing(&target);
+                }
+                Then::Nothing
+            }
             Ok(Verdict::Resume) => {
                 if let Some(session) = self.sessions.get_mut(&session) {
                     session.paused = false;
@@ -233,6 +243,7 @@ impl Driver {
                     self.described(result);
                 }
             }
+            Then::Settle(target) => self.settle(&target),
             Then::Connect(connecting) => return self.connected(*connecting, &outcome),
             Then::Attach => {
                 if let (Some(client), Ok(result)) = (client, &outcome)

@@ -22,7 +22,6 @@ fn what_clients_need_passes() {
         ("Page.navigate", r#"{"url":"FILE:/workspace/a%20b.html"}"#),
         ("Target.createTarget", r#"{"url":""}"#),
         ("Target.createTarget", "{}"),
-        ("Target.closeTarget", r#"{"targetId":"x"}"#),
         ("Browser.getVersion", "{}"),
         (
             "DOM.setFileInputFiles",
@@ -190,6 +189,11 @@ fn what_the_hub_answers_or_watches_is_told_apart() {
         ask("Target.activateTarget", r#"{"targetId":"x"}"#),
         Ok(Verdict::Activate("x".into()))
     );
+    assert_eq!(
+        ask("Target.closeTarget", r#"{"targetId":"x"}"#),
+        Ok(Verdict::CloseTarget("x".into()))
+    );
+    assert_eq!(ask("Page.close", "{}"), Ok(Verdict::ClosePage));
     assert_eq!(
         ask(
             "Browser.setDownloadBehavior",

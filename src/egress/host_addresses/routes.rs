@@ -185,6 +185,8 @@ mod tests {
         let mut body = vec![family, prefix, 0, 0, table, 0, 0, kind, 0, 0, 0, 0];
         // RTA_TABLE stands first, as the kernel writes it.
         body.extend([8, 0, 15, 0, table, 0, 0, 0]);
+        // One whose value is a byte long.
+        body.extend([5, 0, 20, 0, 7, 0, 0, 0]);
         if !address.is_empty() {
             body.extend((4 + address.len() as u16).to_ne_bytes());
             body.extend(RTA_DST.to_ne_bytes());
@@ -228,6 +230,15 @@ mod tests {
     }
 
     #[test]
+    fn messages_begin_at_multiples_of_four() {
+        let (odd, next) = (message(99, 0, &[1; 5]), message(NLMSG_DONE, 0, &[0; 4]));
+        let datagram = [&odd[..], &[0; 3], &next].concat();
+        assert_eq!(cut(&datagram).unwrap(), (&odd[..], &next[..]));
+        // The last one needs no room after it.
+        assert_eq!(cut(&odd).unwrap(), (&odd[..], &[][..]));
+    }
+
+    #[test]
     fn the_kernel_tells_every_address_of_an_interface() {
         let told = local().unwrap();
         for interface in if_addrs::get_if_addrs().unwrap() {
@@ -268,14 +279,21 @@ mod tests {
 
         /// 1,024 cases.
         #[test]
-        fn no_bytes_make_it_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..80), kind in 0u16..30) {
+        fn no_bytes_make_it_panic_or_stand_still(
+            mut bytes in prop::collection::vec(any::<u8>(), 0..80),
+            length in prop::option::of(0u32..90),
+            kind in 0u16..30,
+        ) {
             if bytes.len() > 6 {
-                let length = bytes.len() as u32;
+                let length = length.unwrap_or(bytes.len() as u32);
                 bytes[..4].copy_from_slice(&length.to_ne_bytes());
                 bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
             }
-            if let Ok((message, _)) = cut(&bytes) {
+            let mut rest = &bytes[..];
+            while let Ok((message, after)) = cut(rest) {
+                prop_assert!(message.len() >= HEADER && after.len() < rest.len());
                 drop(read(message));
+                rest = after;
             }
         }
     }

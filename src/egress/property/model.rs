@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::egress::address::{self, Openable};
+use crate::egress::{Config, NetworkOptions, Policy, Rule};
 
 /// The rules of a daemon and of a session, as written.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +39,29 @@ struct Asked<'a> {
 }
 
 impl Model {
+    /// The same rules as the daemon and the session are given them.
+    pub(super) fn real(&self) -> (Config, Policy, NetworkOptions) {
+        let config = Config {
+            allow: rules(&self.allow),
+            deny: rules(&self.deny),
+            host_loopback: self.host_loopback.iter().map(u16::to_string).collect(),
+            ..Config::default()
+        };
+        let policy = Policy::new(&config)
+            .and_then(|policy| policy.reserve(&self.reserved))
+            .expect("a config of ours")
+            .with_host_addresses(&self.own_addresses);
+        let protected = self.protected.iter();
+        let policy = protected.fold(policy, |policy, port| policy.protect(*port));
+        let options = NetworkOptions {
+            allow: rules(&self.session_allow),
+            deny: rules(&self.session_deny),
+            offline: self.offline,
+            ..NetworkOptions::default()
+        };
+        (config, policy, options)
+    }
+
     /// Of a request for `host`, whose name has these addresses, or which is the only one of them.
     pub(super) fn place(&self, host: &str, port: u16, addresses: &[IpAddr]) -> Place {
         let asked = Asked { host, port };
@@ -114,6 +138,11 @@ impl Model {
             None => [80, 443].contains(&asked.port) || by_address || by_name || by_star,
         }
     }
+}
+
+fn rules(texts: &[String]) -> Vec<Rule> {
+    let rules = texts.iter().map(|text| text.parse());
+    rules.collect::<Result<_, _>>().expect("rules of ours")
 }
 
 /// What stands before the ports.

@@ -16,9 +16,7 @@ use tokio::time::Instant;
 use super::model::{Model, Place};
 use crate::egress::proxy::serve_client;
 use crate::egress::uplink::{ConnectError, LookupError, Uplink};
-use crate::egress::{
-    Config, Egress, Limits, Log, NetworkOptions, OwnLoopback, Parts, Places, Policy, Rule, Source,
-};
+use crate::egress::{Egress, Limits, Log, OwnLoopback, Parts, Places, Source};
 use crate::limits::Bytes;
 
 /// Nothing takes this long: the peers answer at once.
@@ -100,27 +98,7 @@ fn addresses(name: &str) -> Vec<IpAddr> {
 }
 
 async fn serve(model: &Model, seen: &Arc<Seen>, sent: &[u8]) {
-    let rules = |texts: &[String]| -> Vec<Rule> {
-        let rules = texts.iter().map(|text| text.parse());
-        rules.collect::<Result<_, _>>().expect("rules of ours")
-    };
-    let config = Config {
-        allow: rules(&model.allow),
-        deny: rules(&model.deny),
-        host_loopback: model.host_loopback.iter().map(u16::to_string).collect(),
-        ..Config::default()
-    };
-    let options = NetworkOptions {
-        allow: rules(&model.session_allow),
-        deny: rules(&model.session_deny),
-        offline: model.offline,
-        ..NetworkOptions::default()
-    };
-    let policy = Policy::new(&config)
-        .and_then(|policy| policy.reserve(&model.reserved))
-        .expect("a config of ours")
-        .with_host_addresses(&model.own_addresses);
-    let policy = (model.protected.iter()).fold(policy, |policy, port| policy.protect(*port));
+    let (config, policy, options) = model.real();
     let parts = Parts {
         policy: Arc::new(policy),
         upstream: None,

@@ -9,7 +9,7 @@ use super::model::{Model, Place};
 use super::*;
 use crate::egress::policy::Route;
 use crate::egress::session_policy::SessionPolicy;
-use crate::egress::{Config, NetworkOptions, Policy};
+use crate::egress::{Config, Policy};
 
 fn a_rule() -> impl Strategy<Value = String> {
     let pattern = prop_oneof![
@@ -73,22 +73,7 @@ fn a_model() -> impl Strategy<Value = Model> {
 }
 
 fn policy(model: &Model) -> SessionPolicy {
-    let rules = |texts: &[String]| texts.iter().map(|text| text.parse().unwrap()).collect();
-    let config = Config {
-        allow: rules(&model.allow),
-        deny: rules(&model.deny),
-        host_loopback: model.host_loopback.iter().map(u16::to_string).collect(),
-        ..Config::default()
-    };
-    let options = NetworkOptions {
-        allow: rules(&model.session_allow),
-        deny: rules(&model.session_deny),
-        offline: model.offline,
-        ..NetworkOptions::default()
-    };
-    let policy = Policy::new(&config).unwrap().protect(7370);
-    let policy = policy.reserve(&model.reserved).unwrap();
-    let policy = policy.with_host_addresses(&model.own_addresses);
+    let (_, policy, options) = model.real();
     SessionPolicy::new(Arc::new(policy), options)
 }
 
@@ -263,6 +248,30 @@ proptest! {
 
     /// 2,048 cases.
     #[test]
+    fn an_address_that_carries_another_is_denied_as_both(
+        nets in prop::collection::vec(prop::sample::select(&[
+            "8.8.8.8", "8.0.0.0/8", "9.9.9.9", "0.0.0.0/0", "[64:ff9b::/96]", "[2002:808::/32]",
+        ][..]), 0..3),
+        by_session: bool,
+        address in prop::sample::select(&[
+            "64:ff9b::808:808", "2002:808:808::1", "64:ff9b::909:909", "2002:101:101::1", "8.8.8.8",
+        ][..]),
+    ) {
+        let nets: Vec<String> = nets.into_iter().map(str::to_owned).collect();
+        let (session_deny, deny) = if by_session { (nets, Vec::new()) } else { (Vec::new(), nets) };
+        let model = Model {
+            allow: vec!["[64:ff9b::/96]".to_owned(), "[2002::/16]".to_owned()],
+            deny,
+            session_deny,
+            ..Model::default()
+        };
+        let host: IpAddr = address.parse().unwrap();
+        let target = Target { host: Host::Address(host), port: 443 };
+        prop_assert_eq!(place(&policy(&model), &target, &[]), model.place(address, 443, &[host]));
+    }
+
+    /// 2,048 cases.
+    #[test]
     fn a_session_never_reaches_what_the_daemon_keeps_closed(
         model in a_model(),
         port in prop::sample::select(&[80u16, 443, 22, 3000, 7370, 9222][..]),
@@ -299,7 +308,7 @@ proptest! {
     /// 2,048 cases.
     #[test]
     fn an_authority_is_where_a_browser_would_go(
-        text in "(\\PC{0,12}|\\[([0-9a-f]{1,4}:){0,3}:([0-9a-f]{1,4}|[0-9]{1,3}(\\.[0-9]{1,3}){3})?\\](:[0-9]{1,5})?|[a-zA-Z0-9.:%\\[\\]@\\\\#?/ \t-]{0,20}|(0x)?[0-9a-f]{1,9}(\\.(0x)?[0-9a-f]{1,4}){0,4}\\.?(:[0-9]{0,6})?)"
+        text in "(\\PC{0,12}|\\[([0-9a-f]{1,4}:){0,3}:([0-9a-f]{1,4}|[0-9]{1,3}(\\.[0-9]{1,3}){3})?\\]([x.\\]]|:{0,2}\\+?[0-9]{1,5})?|[a-zA-Z0-9.:%\\[\\]@\\\\#?/ \t+-]{0,20}|(0x)?[0-9a-f]{1,9}(\\.(0x)?[0-9a-f]{1,4}){0,4}\\.?(:\\+?[0-9]{0,6})?)"
     ) {
         target(&text);
     }

@@ -146,6 +146,34 @@ async fn connections_kept_for_later_make_room_for_whoever_waits() {
 }
 
 #[tokio::test]
+async fn half_a_next_request_keeps_no_place() {
+    let config = Config {
+        connections: 1,
+        ..Config::default()
+    };
+    let proxy = Proxy::start_with(
+        Internet::site(echo_host().await),
+        &config,
+        Limits::default(),
+    )
+    .await;
+    const GET: &str = "GET http://site.test/ HTTP/1.1\r\nHost: x\r\n\r\n";
+    for half in ["G", "GET http://site.te", &GET[..GET.len() - 2]] {
+        let mut first = proxy.client().await;
+        first.send(GET).await;
+        // The head, and the body, which is the head that the host saw.
+        first.until("\r\n\r\n").await;
+        first.until("\r\n\r\n").await;
+        first.send(half).await;
+        let mut second = proxy.client().await;
+        second.send(GET).await;
+        assert_eq!(first.rest().await, "", "{half:?}");
+        let head = second.until("\r\n\r\n").await;
+        assert!(head.starts_with("HTTP/1.1 200 "), "{half:?}: {head}");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_on_its_way_is_finished_before_its_place_is_given_up() {
     let (go, going) = tokio::sync::watch::channel(false);
     let address = host(move |mut client| {

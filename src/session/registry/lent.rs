@@ -107,12 +107,7 @@ impl Registry {
     }
 
     /// Holds a session that becomes an ordinary one against what its owner may use, and writes it down.
-    async fn enter(
-        &self,
-        caller: &Caller,
-        shared: &Shared,
-        born: Born,
-    ) -> Result<Admitted, Error> {
+    async fn enter(&self, caller: &Caller, shared: &Shared, born: Born) -> Result<Admitted, Error> {
         let start = start_of((shared.id, born.since), &shared.owner, &shared.options);
         let ttl = born.ttl;
         let start = SessionStart { ttl, ..start };
@@ -170,9 +165,7 @@ impl Lent {
         }
         let shared = self.shared();
         let mut sessions = self.registry.sessions();
-        if !shared.renew(SystemTime::now(), time, time)
-            || !sessions.set_use(shared.id, Use::Kept)
-        {
+        if !shared.renew(SystemTime::now(), time, time) || !sessions.set_use(shared.id, Use::Kept) {
             return;
         }
         while sessions.kept() > at_most {

@@ -42,11 +42,7 @@ impl Sessions {
     ///
     /// # Errors
     /// When it is another owner's, or nobody's.
-    pub(super) fn known(
-        &self,
-        owner: &Owner,
-        id: SessionId,
-    ) -> Result<Option<Arc<Shared>>, Error> {
+    pub(super) fn known(&self, owner: &Owner, id: SessionId) -> Result<Option<Arc<Shared>>, Error> {
         if self.lent.contains_key(&id) {
             return Err(Error::SessionUnknown(id));
         }

@@ -183,15 +183,19 @@ await client.ask('Page.navigate', {{ url: base + '/blank' }}, own);
 await pause(500);
 const ended = () => client.events.filter((e) => e.method === 'Browser.downloadProgress' && e.params.state === 'completed').length;
 for (let i = 0; i < names.length + 200; i++) await start(base + '/' + i);
-for (let i = 0; i < 300 && ended() < names.length + 200; i++) await pause(100);
+// The first page, which is a download too, and all others.
+for (let i = 0; i < 300 && ended() < names.length + 201; i++) await pause(100);
 const done = ended();
 // One that never ends is ended by its client, by the size of the scratch, or with the session.
 await start(base + '/endless');
-const begun = client.events.findLast((e) => e.method === 'Browser.downloadWillBegin');
+const endless = () => client.events.find((e) => e.method === 'Browser.downloadWillBegin' && e.params.url === base + '/endless');
+for (let i = 0; i < 300 && !endless(); i++) await pause(100);
+const begun = endless();
 await pause(1500);
 const cancel = await client.ask('Browser.cancelDownload', {{ guid: begun.params.guid }});
 server.close();
 const fs = require('fs');
+for (let i = 0; i < 100 && fs.readdirSync('/tmp/taken').length > done; i++) await pause(100);
 JSON.stringify({{ said, done, cancel, suggested: begun.params.suggestedFilename, found: fs.readdirSync('/tmp/taken').length,
   nested: fs.readdirSync('/tmp/taken', {{ withFileTypes: true }}).filter((e) => !e.isFile()).length,
   outside: fs.readdirSync('/workspace').concat(fs.readdirSync('/tmp').filter((n) => n !== 'taken' && !n.startsWith('.'))) }})"#

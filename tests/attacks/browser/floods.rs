@@ -133,10 +133,19 @@ for (let i = 0; i < TABS; i++) {
   const word = typeof answer === 'string' ? answer : 'made';
   said[word] = (said[word] || 0) + 1;
 }
-const { targetInfos } = await client.ask('Target.getTargets');
-const left = targetInfos.filter((t) => t.type === 'page').length;
-JSON.stringify([said, left, await within(60000, client.value('6 * 7', own))])"
-        .replace("TABS", &TABS.to_string());
+const open = `Array.from({ length: POPUPS }, () => window.open('about:blank')).filter(Boolean).length`;
+const opened = await within(60000, client.ask('Runtime.evaluate', { expression: open, userGesture: true }, own));
+let left;
+for (let i = 0; i < 300; i++) {
+  const { targetInfos } = await client.ask('Target.getTargets');
+  left = targetInfos.filter((t) => t.type === 'page').length;
+  if (left <= LIMIT) break;
+  await pause(100);
+}
+JSON.stringify([said, opened.result?.value ?? opened, left, await within(60000, client.value('6 * 7', own))])"
+        .replace("TABS", &TABS.to_string())
+        .replace("POPUPS", &POPUPS.to_string())
+        .replace("LIMIT", &MAX_PAGES.to_string());
     let said = attack(&session, &code).await;
     let refusal =
         format!("{MAX_PAGES} pages are open in this browser (cdp.max_pages): close one first");
@@ -144,7 +153,7 @@ JSON.stringify([said, left, await within(60000, client.value('6 * 7', own))])"
     let made = MAX_PAGES - 1;
     assert_eq!(
         said,
-        json!([{ "made": made, refusal: TABS - made }, MAX_PAGES, 42])
+        json!([{ "made": made, refusal: TABS - made }, POPUPS, MAX_PAGES, 42])
     );
     serves(&session).await;
     session.stop().await;
@@ -155,3 +164,5 @@ JSON.stringify([said, left, await within(60000, client.value('6 * 7', own))])"
 const MAX_PAGES: usize = 20;
 /// How many are asked for.
 const TABS: usize = 40;
+/// How many a page opens, of which none may stay.
+const POPUPS: usize = 30;

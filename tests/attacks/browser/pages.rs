@@ -28,8 +28,30 @@ async fn settled(session: &OpenSession) -> Session {
     }
 }
 
+/// The session ends because its browser died.
+pub(super) async fn ends_by_name(session: &OpenSession, what: &str) {
+    let began = Instant::now();
+    loop {
+        let now = settled(session).await;
+        if now.state() != SessionState::Ready {
+            return named(&now, what);
+        }
+        assert!(began.elapsed() < PATIENCE, "it goes on after {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn named(ended: &Session, what: &str) {
+    assert_eq!(
+        ended.end_reason(),
+        EndReason::BrowserCrashed,
+        "{what}: {ended:?}"
+    );
+    assert_ne!(ended.end_detail, "", "{what}");
+}
+
 /// The session serves again within a few executions; or its browser died, and it says so.
-async fn lives_or_names_its_end(session: &OpenSession, what: &str) {
+pub(super) async fn lives_or_names_its_end(session: &OpenSession, what: &str) {
     let code = "await page.goto('about:blank'); await page.evaluate('6 * 7')";
     lives_by(session, what, code).await;
 }
@@ -38,13 +60,7 @@ async fn lives_by(session: &OpenSession, what: &str, code: &str) {
     for _ in 0..6 {
         let now = settled(session).await;
         if now.state() != SessionState::Ready {
-            assert_eq!(
-                now.end_reason(),
-                EndReason::BrowserCrashed,
-                "{what}: {now:?}"
-            );
-            assert_ne!(now.end_detail, "", "{what}");
-            return;
+            return named(&now, what);
         }
         let options = session.options(Language::Node, code);
         match session.client().execute(options).await {

@@ -4,7 +4,7 @@ use pagebox::grpc::v1::Language;
 
 use super::clients::{WAYS, curl, every_way_of_a_page, goto, is_refused, node_fetch, raw, urllib};
 use super::world::{nothing_closed_was_reached, world};
-use crate::internet::{HOST_V4, HOST_V6, PUBLIC_V4, PUBLIC_V6};
+use crate::internet::{HOST_V4, HOST_V6, PUBLIC_V4, PUBLIC_V6, World};
 
 /// Hosts that are closed, and the rule that says so.
 fn closed() -> Vec<(String, &'static str)> {
@@ -322,18 +322,7 @@ async fn an_address_that_only_a_route_makes_the_hosts_own_is_refused() {
     world
         .host()
         .ip(&format!("route add local {routed} dev lo\n"));
-    // Without connections from before.
-    let session = world.client().open("about:blank").await;
-    let url = [urls[0]];
-    for (client, said) in [
-        ("page", goto(&session, &url).await),
-        ("node", node_fetch(&session, &url).await),
-        ("curl", curl(&session, &url).await),
-    ] {
-        assert_eq!(said, ["403 host-address"], "{client}");
-    }
-    session.stop().await;
-    assert_eq!(world.host_traps().of_request("/routed"), []);
+    refused_as_the_hosts(&world, urls[0]).await;
 }
 
 /// The same for a network of IPv6, which a connection does not show by its own end.
@@ -342,13 +331,13 @@ async fn a_network_that_only_a_route_makes_the_hosts_own_is_refused() {
     let Some(world) = super::world::own("") else {
         return;
     };
-    let url = ["http://[2606:2800:77::7]/routed"];
+    let url = "http://[2606:2800:77::7]/routed";
     // A transparent proxy's route: for marked packets, which the daemon sends none of.
     world
         .host()
         .ip("route add local ::/0 dev lo table 100\nrule add fwmark 1 lookup 100\n");
     let session = world.client().open("about:blank").await;
-    assert_eq!(curl(&session, &url).await, ["200"]);
+    assert_eq!(curl(&session, &[url]).await, ["200"]);
     assert_eq!(world.host_traps().all(), []);
 
     world
@@ -363,12 +352,19 @@ async fn a_network_that_only_a_route_makes_the_hosts_own_is_refused() {
         stream.read_to_end(&mut Vec::new()).unwrap();
     });
     assert_eq!(world.host_traps().of_request("/straight").len(), 1);
-    // Without connections from before, and with a list that is a second old by then.
+    refused_as_the_hosts(&world, url).await;
+}
+
+/// A new session's page, node and curl all get told that `url` is the host's own, and nothing of
+/// them arrives there. New: without connections from before, and with a list of addresses that is a
+/// second old by then.
+async fn refused_as_the_hosts(world: &World, url: &str) {
     let session = world.client().open("about:blank").await;
+    let urls = [url];
     for (client, said) in [
-        ("page", goto(&session, &url).await),
-        ("node", node_fetch(&session, &url).await),
-        ("curl", curl(&session, &url).await),
+        ("page", goto(&session, &urls).await),
+        ("node", node_fetch(&session, &urls).await),
+        ("curl", curl(&session, &urls).await),
     ] {
         assert_eq!(said, ["403 host-address"], "{client}");
     }

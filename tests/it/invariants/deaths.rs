@@ -42,11 +42,18 @@ impl Victim {
     }
 
     fn kill(&self, name: &str) -> Process {
-        let is = |process: &&Process| process.name.starts_with(name);
-        let found = self.held.iter().find(is);
-        let process = found.unwrap_or_else(|| panic!("no {name} in {:?}", self.held));
+        let process = self.oldest(name);
         signal(process.pid, "KILL");
-        process.clone()
+        process
+    }
+
+    /// The spawner has children of its own name; pids say nothing of age.
+    fn oldest(&self, name: &str) -> Process {
+        let named = self.held.iter().filter(|p| p.name.starts_with(name));
+        let found = named.min_by_key(|process| process.start_time);
+        found
+            .unwrap_or_else(|| panic!("no {name} in {:?}", self.held))
+            .clone()
     }
 
     fn left(&self, but: &BTreeSet<Process>) -> Vec<String> {
@@ -81,14 +88,7 @@ impl Victim {
 async fn invariant_4_after_any_death_nothing_remains() {
     // A runner: its session goes on, with a new one.
     let victim = Victim::start().await;
-    let spawner: BTreeSet<_> = victim
-        .held
-        .iter()
-        .filter(|process| process.name == "pagebox-spawner")
-        .min_by_key(|process| process.pid)
-        .cloned()
-        .into_iter()
-        .collect();
+    let spawner = BTreeSet::from([victim.oldest("pagebox-spawner")]);
     let runner = victim.kill("python");
     eventually(GONE, async || {
         let gone = !runner.is_alive();

@@ -95,6 +95,9 @@ impl Cdp {
 
 #[tokio::test]
 async fn chromium_runs_with_its_own_sandbox_on() {
+    if !host().can("chromium_runs_with_its_own_sandbox_on", "session-uids") {
+        return;
+    }
     let config = config();
     let sandboxes = Sandboxes::connect(start_spawner(&config).unwrap()).unwrap();
     let space = sandboxes.create_space(space_spec()).await.unwrap();

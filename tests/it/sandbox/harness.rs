@@ -1,18 +1,26 @@
 //! Starts the real spawner and runs programs in its sandboxes.
 
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use pagebox::config::NodeFiles;
 use pagebox::limits::Bytes;
 use pagebox::sandbox::{
-    CgroupMode, Control, Exit, ExitStatus, GroupLimits, Image, Network, Sandbox, SandboxLimits,
-    SandboxSpec, Sandboxes, Space, SpaceSpec, SpawnerConfig, Weakening, start_spawner,
+    Control, Exit, ExitStatus, GroupLimits, Network, Sandbox, SandboxLimits, SandboxSpec,
+    Sandboxes, Space, SpaceSpec, SpawnerConfig, start_spawner,
 };
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
+
+use super::spawner;
+use crate::daemon::host::Host;
+use crate::shared::binary;
+
+/// What this host isolates.
+pub(super) fn host() -> &'static Host {
+    crate::daemon::host::host(binary())
+}
 
 pub(super) const LIMITS: GroupLimits = GroupLimits {
     memory: Bytes::mib(512),
@@ -24,24 +32,15 @@ pub(super) const LIMITS: GroupLimits = GroupLimits {
 const UIDS: u32 = 100;
 
 pub(super) fn config() -> SpawnerConfig {
+    config_of(&spawner::shipped())
+}
+
+/// With the images of another directory.
+pub(super) fn config_of(images: &Path) -> SpawnerConfig {
     static STARTED: AtomicU32 = AtomicU32::new(0);
     let number = std::process::id() % 10_000 * 100 + STARTED.fetch_add(1, Relaxed);
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let node = NodeFiles::find();
-    let vars = [
-        ("runners", &*root.join("runners")),
-        ("node", &*node.program),
-        ("npm", &*node.npm),
-    ];
-    let images = Image::load_all(&root.join("sandbox-images"), &vars).unwrap();
-    SpawnerConfig {
-        executable: Some(PathBuf::from(env!("CARGO_BIN_EXE_pagebox"))),
-        images,
-        allow_degraded: vec![Weakening::SharedUid, Weakening::NoCgroup],
-        uid_base: 100_000_000 + number * UIDS,
-        uid_count: UIDS,
-        cgroups: CgroupMode::Auto,
-    }
+    let first = 100_000_000 + number * UIDS;
+    spawner::config(images, first..first + UIDS)
 }
 
 /// Real processes under the uids of a spawner: pid and the text of /proc/PID/status.
@@ -73,13 +72,7 @@ pub(super) fn field<'a>(status: &'a str, name: &str) -> &'a str {
 }
 
 pub(super) fn space_spec() -> SpaceSpec {
-    SpaceSpec {
-        scratch: Bytes::mib(64),
-        scratch_inodes: 1000,
-        limits: LIMITS,
-        runner_ports: vec![9222, 3128],
-        browser_ports: vec![3128],
-    }
+    spawner::space_spec(LIMITS)
 }
 
 pub(super) fn bash(script: &str) -> SandboxSpec {

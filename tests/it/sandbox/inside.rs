@@ -41,7 +41,13 @@ async fn the_status_of_a_program_shows_every_layer() {
     }
     assert_eq!(field(&status, "NoNewPrivs"), "1");
     assert_eq!(field(&status, "Seccomp"), "2");
-    assert_eq!(field(&status, "Seccomp_filters"), "4");
+    // Two more stand for the limits of a missing memory controller.
+    let filters = if host().has("cgroup-memory") {
+        "4"
+    } else {
+        "6"
+    };
+    assert_eq!(field(&status, "Seccomp_filters"), filters);
     assert_eq!(field(&status, "Groups"), "");
     world.end().await;
 }
@@ -155,7 +161,7 @@ async fn the_root_is_read_only_and_the_scratch_is_not() {
 async fn descriptors_are_exactly_those_given() {
     let world = World::new().await;
     // A descriptor of ours that is not close-on-exec must not get anywhere.
-    let secret = std::fs::File::open("/etc/shadow").unwrap();
+    let secret = std::fs::File::open("/proc/self/environ").unwrap();
     nix_keep(&secret);
     let list = "cd /proc/self/fd; for f in *; do [ -e $f ] && echo $f; done; readlink 0";
     for (control, expected) in [
@@ -414,7 +420,7 @@ async fn dangerous_system_calls_are_denied_with_their_errno() {
 async fn a_foreign_architecture_is_killed() {
     let world = World::new().await;
     // getpid by int 0x80, in machine code.
-    let code = "import ctypes, mmap\nm = mmap.mmap(-1, 4096, prot=7)\n\
+    let code = "import ctypes, mmap\nm = mmap.mmap(-1, 4096, mmap.MAP_PRIVATE, 7)\n\
                 m.write(b'\\xb8\\x14\\0\\0\\0\\xcd\\x80\\xc3')\n\
                 ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(m)))()";
     let mut spec = bash("");
@@ -510,6 +516,9 @@ async fn a_socket_of_the_namespace_reaches_a_server_inside() {
 
 #[tokio::test]
 async fn two_spaces_share_nothing() {
+    if !host().can("two_spaces_share_nothing", "session-uids") {
+        return;
+    }
     let world = World::new().await;
     let other = world.sandboxes.create_space(space_spec()).await.unwrap();
     world.output("echo secret > /tmp/secret").await;

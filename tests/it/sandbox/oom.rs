@@ -20,6 +20,9 @@ fn scores(world: &World) -> Vec<(bool, i32)> {
 
 #[tokio::test]
 async fn a_program_is_killed_before_its_pid_1() {
+    if !host().can("a_program_is_killed_before_its_pid_1", "session-uids") {
+        return;
+    }
     let world = World::new().await;
     let sandbox = world.space.spawn(bash("sleep 60 & wait")).await.unwrap();
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
@@ -46,6 +49,12 @@ async fn no_program_lowers_its_score() {
 /// Shared memory counts for every process that maps it, so it is the score that decides.
 #[tokio::test]
 async fn a_bomb_of_shared_memory_ends_the_program_and_not_pid_1() {
+    if !host().can(
+        "a_bomb_of_shared_memory_ends_the_program_and_not_pid_1",
+        "cgroup-memory",
+    ) {
+        return;
+    }
     let world = World::new().await;
     let bomb = "import mmap, os\nm = mmap.mmap(-1, 1 << 30)\nos.fork()\n\
                 while True:\n for at in range(0, 1 << 30, 4096): m[at] = 1";
