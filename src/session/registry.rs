@@ -12,7 +12,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, info_span};
 
@@ -254,7 +253,6 @@ impl Registry {
             caller.owner.clone(),
             options,
             Arc::clone(&self.inner.degraded),
-            CancellationToken::new(),
             jobs,
             &self.inner.deps.configs.egress,
         );

@@ -92,7 +92,6 @@ impl Shared {
         owner: Owner,
         options: SessionOptions,
         degraded: Arc<[String]>,
-        cancel: CancellationToken,
         jobs: mpsc::Sender<Job>,
         egress: &egress::Config,
     ) -> Self {
@@ -115,7 +114,7 @@ impl Shared {
             id,
             owner,
             options,
-            cancel,
+            cancel: CancellationToken::new(),
             jobs,
             network,
             cdp_token: CdpToken::generate(),

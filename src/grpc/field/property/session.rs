@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::super::*;
 use super::LIMITS;
+use crate::store::SessionKind;
 
 /// A wire value, and what it is read as; none if it must be refused.
 pub(super) type Said<W, D> = (W, Option<D>);
@@ -281,6 +282,7 @@ pub(super) fn session() -> impl Strategy<Value = SaidSession> {
                 user_agent: agent.1.unwrap_or_default(),
                 labels: labels.1.unwrap_or_default(),
                 network: network.1,
+                kind: SessionKind::Grpc,
                 limits: SessionLimits {
                     memory: Bytes(limits[0]),
                     processes: short[1],
