@@ -98,7 +98,7 @@ mod tests {
         let token = CdpToken::generate();
         assert_eq!(token.as_str().len(), 43);
         assert_ne!(token, CdpToken::generate());
-        assert!(token.is(&token.as_str().to_owned()));
+        assert!(token.is(token.as_str()));
         for other in ["", &token.as_str()[1..], CdpToken::generate().as_str()] {
             assert!(!token.is(other));
         }

@@ -194,7 +194,10 @@ async fn keys_hold_from_when_they_are_made_until_they_are_revoked() {
         ..nobody
     };
     let session = ours.create().await.unwrap();
-    assert_eq!(ours.list().await.unwrap(), [session.id.clone()]);
+    assert_eq!(
+        ours.list().await.unwrap(),
+        std::slice::from_ref(&session.id)
+    );
     assert_eq!(theirs.list().await.unwrap(), Vec::<String>::new());
     let foreign = is(Code::PermissionDenied, "FOREIGN_SESSION");
     assert_eq!(refused(theirs.get(&session.id).await), foreign);

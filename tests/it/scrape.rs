@@ -108,6 +108,7 @@ async fn the_first_interaction_finds_the_page_as_the_scrape_left_it() {
     assert!(stopped["sessionDurationMs"].is_u64() && stopped["creditsBilled"].is_u64());
     let again = http.delete(&interact_path(&document)).await.good();
     assert!(again["sessionDurationMs"].is_null());
+    assert_eq!(again["creditsBilled"], stopped["creditsBilled"]);
     http.post(&interact_path(&document), &json!({ "code": "1" }))
         .await
         .refused(410);
@@ -140,18 +141,17 @@ async fn what_was_kept_makes_room_and_is_replayed() {
 #[tokio::test]
 async fn a_restart_leaves_scrapes_to_be_replayed_and_sessions_gone() {
     let directory = tempfile::tempdir().unwrap();
-    let everyone = std::os::unix::fs::PermissionsExt::from_mode(0o777);
-    std::fs::set_permissions(directory.path(), everyone).unwrap();
-    let file = directory.path().join("pagebox.db");
-    let config = format!("[store]\npath = {:?}\n", file.to_str().unwrap());
+    let data_dir = directory.path().join("data");
+    let place = [("PAGEBOX_DATA_DIR", data_dir.to_str().unwrap())];
+    let start = || Daemon::start_in(binary(), "", &[], &place);
     let (used, unused) = {
-        let daemon = Daemon::start(binary(), &config);
+        let daemon = start();
         let http = Http::new(&daemon.url());
         let used = scrape(&http, "/article.html", json!({})).await;
         interact(&http, &used, "1").await;
         (used, scrape(&http, "/article.html", json!({})).await)
     };
-    let daemon = Daemon::start(binary(), &config);
+    let daemon = start();
     let http = Http::new(&daemon.url());
     let body = json!({ "code": "await page.title()" });
     http.post(&interact_path(&used), &body).await.refused(410);
