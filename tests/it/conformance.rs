@@ -83,7 +83,11 @@ impl Runner {
         // The shell moves the socket from 0 to 3, so nothing has to happen between fork and exec. A
         // sandbox too has every signal at its default; this test may run where SIGINT is ignored.
         let child = Command::new("/bin/sh")
-            .args(["-c", r#"exec env --default-signal "$@" 3<&0 0</dev/null"#, "sh"])
+            .args([
+                "-c",
+                r#"exec env --default-signal "$@" 3<&0 0</dev/null"#,
+                "sh",
+            ])
             .args(command)
             .current_dir(cwd)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
