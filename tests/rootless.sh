@@ -44,7 +44,7 @@ reach() {
 own=$(mktemp -d /tmp/pagebox-rootless.XXXXXX)
 trap 'rm -rf "$own"' EXIT
 mkdir "$own/home" "$own/tmp"
-as=(env -i --default-signal "PATH=$PATH" "HOME=$own/home" "TMPDIR=$own/tmp" ${CI_REQUIRE_ALL:+"CI_REQUIRE_ALL=$CI_REQUIRE_ALL"})
+as=(env -i "PATH=$PATH" "HOME=$own/home" "TMPDIR=$own/tmp" ${CI_REQUIRE_ALL:+"CI_REQUIRE_ALL=$CI_REQUIRE_ALL"})
 if [ "$(id -u)" = 0 ]; then
 	reach
 	chown -R "$user:$user" "$own"

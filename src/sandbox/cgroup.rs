@@ -19,7 +19,7 @@ use nix::sys::stat::Mode;
 use super::error::StepError;
 use super::spec::CgroupMode;
 
-pub(super) use self::group::Group;
+pub(super) use self::group::{Entrances, Group};
 use self::group::{Version, make_dir, remove_tree, write};
 pub(super) use self::layout::Controller;
 use self::layout::{Layout, offered};

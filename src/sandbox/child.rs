@@ -20,6 +20,7 @@ use nix::unistd::{
     Gid, Uid, chdir, execve, read, setgroups, sethostname, setresgid, setresuid, setsid,
 };
 
+use super::cgroup::Entrances;
 use super::error::StepError;
 use super::image::Image;
 use super::init;
@@ -52,16 +53,21 @@ pub(super) struct Step {
 }
 
 /// By pid 1 of the sandbox.
-pub(super) const INIT_STEPS: [Step; 17] = [
+pub(super) const INIT_STEPS: [Step; 18] = [
     Step {
-        name: "wait-mapping",
-        what: "wait until the spawner has set uid map, gid map and cgroup",
-        run: wait_mapping,
+        name: "join-cgroup",
+        what: "move into the cgroup the spawner made, before there is anything to count",
+        run: join_cgroup,
     },
     Step {
         name: "cgroup-namespace",
         what: "hide the path of the cgroup",
         run: cgroup_namespace,
+    },
+    Step {
+        name: "wait-mapping",
+        what: "wait until the spawner has set uid map and gid map",
+        run: wait_mapping,
     },
     Step {
         name: "oom-score",
@@ -200,7 +206,7 @@ pub(super) struct Build<'a> {
 
 /// The child's ends.
 pub(super) struct ChildFds {
-    /// One byte comes when mapping and cgroup are set; end of file when the spawner is gone.
+    /// One byte comes when the ids are mapped; end of file when the spawner is gone.
     pub(super) sync: OwnedFd,
     /// Takes the failed step; closed by a successful execve.
     pub(super) status: OwnedFd,
@@ -210,6 +216,8 @@ pub(super) struct ChildFds {
     pub(super) stderr: OwnedFd,
     /// Becomes 3 and up.
     pub(super) control: Vec<OwnedFd>,
+    /// Of its cgroup.
+    pub(super) entrances: Entrances,
 }
 
 /// Runs the steps in a process that clone3 just made; never returns.
@@ -250,6 +258,10 @@ fn report_failure(build: &Build<'_>, step: &str, mut error: StepError) -> ! {
 
 fn fail(detail: &str) -> impl FnOnce(Errno) -> StepError + '_ {
     move |errno| StepError::new("", errno, detail)
+}
+
+fn join_cgroup(build: &mut Build<'_>) -> Result<(), StepError> {
+    std::mem::take(&mut build.fds.entrances).join()
 }
 
 fn wait_mapping(build: &mut Build<'_>) -> Result<(), StepError> {

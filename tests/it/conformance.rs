@@ -80,9 +80,14 @@ impl Runner {
         ours.set_nonblocking(true)?;
         let (stdout, stdout_end) = output_pipe()?;
         let (stderr, stderr_end) = output_pipe()?;
-        // The shell moves the socket from 0 to 3, so nothing has to happen between fork and exec.
+        // The shell moves the socket from 0 to 3, so nothing has to happen between fork and exec. A
+        // sandbox too has every signal at its default; this test may run where SIGINT is ignored.
         let child = Command::new("/bin/sh")
-            .args(["-c", r#"exec "$@" 3<&0 0</dev/null"#, "sh"])
+            .args([
+                "-c",
+                r#"exec env --default-signal "$@" 3<&0 0</dev/null"#,
+                "sh",
+            ])
             .args(command)
             .current_dir(cwd)
             .stdin(Stdio::from(OwnedFd::from(theirs)))

@@ -139,11 +139,25 @@ impl Group {
         Ok(())
     }
 
-    /// Moves a process in.
-    pub(in super::super) fn attach(&self, pid: i32) -> Result<(), StepError> {
+    /// Opens what a process [`join`]s the group by. Who opened it counts, not who writes: the process
+    /// needs no rights of its own.
+    pub(in super::super) fn entrances(&self) -> Result<Entrances, StepError> {
+        let file = match self.version {
+            // A thread that moves itself: the kernel then need not wait until no process is forking,
+            // which takes it a grace period, 10 ms and more.
+            Version::V1 => "tasks",
+            Version::V2 => "cgroup.procs",
+        };
+        let open = |dir: &PathBuf| {
+            let path = dir.join(file);
+            let opened = OpenOptions::new().write(true).open(&path);
+            opened.map_err(|error| StepError::io("cgroup", &error, path.display().to_string()))
+        };
         self.dirs
             .iter()
-            .try_for_each(|dir| write(&dir.join("cgroup.procs"), &pid.to_string()))
+            .map(open)
+            .collect::<Result<_, _>>()
+            .map(Entrances)
     }
 
     /// Kills everything in it at once, forks under way included; version 2 only (Linux 5.14). The
@@ -227,6 +241,20 @@ impl Group {
         for dir in &self.dirs {
             remove_tree(dir);
         }
+    }
+}
+
+/// The ways into a group: one in each hierarchy, none into no group.
+#[derive(Default)]
+pub(in super::super) struct Entrances(Vec<File>);
+
+impl Entrances {
+    /// Moves this process, which has one thread, into the group.
+    pub(in super::super) fn join(self) -> Result<(), StepError> {
+        self.0
+            .iter()
+            .try_for_each(|mut entrance| io::Write::write_all(&mut entrance, b"0"))
+            .map_err(|error| StepError::io("cgroup", &error, "move this process in"))
     }
 }
 

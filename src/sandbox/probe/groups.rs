@@ -12,7 +12,7 @@ use super::super::error::StepError;
 use super::super::spec::{GroupLimits, Usage};
 use super::super::sys::{self, Forked};
 use super::super::usage::Counters;
-use super::attempt::{Found, attempt_in, fail, useless};
+use super::attempt::{Found, attempt, fail, useless};
 
 const LIMITS: GroupLimits = GroupLimits {
     memory: Bytes::mib(64),
@@ -30,7 +30,12 @@ fn inside(
     work: impl FnOnce() -> Found,
 ) -> Result<(String, Usage), StepError> {
     let group = top.child(name, &LIMITS, false)?;
-    let found = attempt_in(0, |pid| group.attach(pid), work);
+    let found = group.entrances().and_then(|entrances| {
+        attempt(|| {
+            entrances.join()?;
+            work()
+        })
+    });
     let usage = Counters::new(group.counters()).read();
     group.remove();
     Ok((found?, usage))

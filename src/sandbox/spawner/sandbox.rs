@@ -14,7 +14,7 @@ use nix::unistd::pipe2;
 use crate::id::{SandboxId, SpaceId};
 use crate::limits::Bytes;
 
-use super::super::cgroup::{Controller, Group};
+use super::super::cgroup::{Controller, Entrances, Group};
 use super::super::child::{self, Build, ChildFds};
 use super::super::error::StepError;
 use super::super::plan::{Held, INNER_UID, Plan};
@@ -169,6 +169,7 @@ fn ends(control: Control) -> Result<Ends, Errno> {
             stdout: stdout_child,
             stderr: stderr_child,
             control: child,
+            entrances: Entrances::default(),
         },
         daemon: DaemonFds {
             stdout,
@@ -256,6 +257,10 @@ impl Spawner {
             }
             error
         };
+        ends.child.entrances = match &group {
+            Some(group) => group.entrances().map_err(undo)?,
+            None => Entrances::default(),
+        };
         space.netns(spec.network).enter().map_err(undo)?;
         let forked = if self.rootless {
             sys::clone3(child::NAMESPACES)
@@ -294,7 +299,6 @@ impl Spawner {
         let released = home
             .and_then(|()| set_oom_score(pid))
             .and_then(|()| map_ids(pid, space.uid))
-            .and_then(|()| group.as_ref().map_or(Ok(()), |group| group.attach(pid)))
             .and_then(|()| self.lower_priority(pid))
             .and_then(|()| {
                 sync.write_all(&[1])
@@ -328,7 +332,9 @@ impl Spawner {
             if let Some(group) = &sandbox.group {
                 group.remove();
             }
-            return Err(error);
+            // Had it failed by itself, then that is why there was nobody to release.
+            let told = sandbox.building.as_mut().map(Building::outcome);
+            return told.unwrap_or(Ok(())).and(Err(error));
         }
         self.sandboxes.insert(id, sandbox);
         self.look_soon();

@@ -281,7 +281,7 @@ async fn exit_codes_and_signals_of_the_codes_own_are_no_limit() {
 async fn contexts_together_cannot_exceed_the_session() {
     for world in World::all().await {
         let limits = SessionLimits {
-            memory_bytes: 640 * MIB,
+            memory_bytes: 720 * MIB,
             ..SessionLimits::default()
         };
         let session = world.open(limits, memory(600)).await;
@@ -304,7 +304,7 @@ async fn contexts_together_cannot_exceed_the_session() {
         if node.outcome() == Outcome::OutOfMemory {
             let message = node.error.unwrap().message;
             assert!(message.contains("session"), "{context}");
-            assert!(message.contains("640 MiB"), "{context}");
+            assert!(message.contains("720 MiB"), "{context}");
         } else {
             // The kernel took another one: python, the larger, or the browser.
             let python = session.options(Language::Python, "'held' in globals()");

@@ -57,7 +57,8 @@ async fn descriptors_under_way() {
     let refused = std::env::var("REFUSED").unwrap() == "1";
     let world = World::new().await;
     let other = world.sandboxes.create_space(space_spec()).await.unwrap();
-    let hold = "import socket, time\nheld, sent = [], 0\n\
+    let hold = "import os, socket, time\nwhile not os.path.exists('/tmp/go'): time.sleep(0.01)\n\
+        held, sent = [], 0\n\
         try:\n while True:\n  pair = socket.socketpair()\n  held.append(pair)\n  \
         socket.send_fds(pair[0], [b'x'], [0] * 250)\n  sent += 250\n\
         except OSError: pass\n\
@@ -67,6 +68,8 @@ async fn descriptors_under_way() {
         spec.limits.open_files = 2048;
     }
     let hostile = world.space.spawn(spec).await.unwrap();
+    // Not before its own descriptors have come.
+    world.output("touch /tmp/go").await;
     let scratch = world.space.scratch();
     let held = async {
         // Once it holds them, this open is refused another way.
