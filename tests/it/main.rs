@@ -42,6 +42,7 @@ mod logs;
 mod loopback;
 mod network;
 mod node;
+mod official;
 mod outcomes;
 mod python;
 mod sandbox;

@@ -1,0 +1,1 @@
+//! firecrawl-py, sync and async.
