@@ -47,7 +47,7 @@ class Browser:
     async def bind(self, namespace: dict[str, object], target: str | None) -> None:
         """Binds `page` to the target; `context`, `browser` and `playwright` where they are missing."""
         browser = self._browser
-        if browser is None or not browser.is_connected() or self._driver_is_gone():
+        if browser is None or not await self._is_connected(browser):
             await self.connect()
             browser = self._browser
             for name in ("context", "browser", "playwright"):
@@ -75,10 +75,24 @@ class Browser:
         if isinstance(value, Page) and not value.is_closed() and value not in self._targets:
             await self._target_of(value)
 
+    async def _is_connected(self, browser: "PlaywrightBrowser") -> bool:
+        if not browser.is_connected() or self._driver_is_gone():
+            return False
+        # Code that holds a CDP session may have sent `Browser.close`, which closes its connection
+        # after the reply; Playwright hears of that later. A call of its own then fails.
+        held: dict[str, object] = getattr(self._connection(), "_objects", {})
+        if not any(type(one).__name__ == "CDPSession" for one in held.values()):
+            return True
+        try:
+            session = await browser.new_browser_cdp_session()
+            await session.detach()
+        except Exception:  # noqa: BLE001 — Playwright raises plain `Exception`, too
+            return False
+        return True
+
     def _driver_is_gone(self) -> bool:
         # After `playwright.stop()` or a killed driver every call fails, yet `is_connected` stays true.
-        implementation: Any = getattr(self._playwright, "_impl_obj", None)
-        connection: Any = getattr(implementation, "_connection", None)
+        connection = self._connection()
         if getattr(connection, "_closed_error", None) is not None:
             return True
         # A driver killed a moment ago: its process tells before its pipe does.
@@ -88,6 +102,10 @@ class Browser:
             return process is not None and os.waitid(os.P_PID, process.pid, options) is not None
         except ChildProcessError:
             return True
+
+    def _connection(self) -> Any:
+        implementation: Any = getattr(self._playwright, "_impl_obj", None)
+        return getattr(implementation, "_connection", None)
 
     def _watch(self, context: "BrowserContext") -> None:
         context.on("page", self._learn_soon)
