@@ -9,7 +9,7 @@ pub(super) async fn pauses(ground: &Ground) {
     let session = ground.open("/workers.html").await;
     let code = "
 const pausing = { autoAttach: true, waitForDebuggerOnStart: true, flatten: true };
-globalThis.holders = [];
+globalThis.holders = []; globalThis.debugging = false;
 for (let i = 0; i < 8; i++) {
   const client = await Cdp.connect(); holders.push(client);
   await client.ask('Target.setAutoAttach', pausing);
@@ -17,6 +17,7 @@ for (let i = 0; i < 8; i++) {
   await client.ask('Target.setAutoAttach', pausing, own);
   client.listeners.push((m) => { if (m.method === 'Target.attachedToTarget') {
     client.send('Target.setAutoAttach', pausing, m.params.sessionId);
+    if (!debugging) return;
     client.send('Debugger.enable', {}, m.params.sessionId);
     client.send('Debugger.pause', {}, m.params.sessionId);
   } });
@@ -27,12 +28,15 @@ const title = await other.title();
 await other.close();
 JSON.stringify([title, holders.every((h) => !h.closed)])";
     assert_eq!(attack(&session, code).await, json!(["went on", true]));
-    // They stay, with every page of theirs paused in the debugger.
+    // They stay, with a page paused in the debugger, and another as soon as it is there.
     let pause = "
 const client = holders[0]; const own = await client.page();
 await client.ask('Debugger.enable', {}, own);
 client.send('Runtime.evaluate', { expression: 'debugger; 1' }, own);
 await within(10000, client.event('Debugger.paused'));
+debugging = true;
+context.newPage().catch(() => {});
+await pause(1000);
 JSON.stringify(client.closed)";
     assert_eq!(attack(&session, pause).await, json!(false));
     let gone = attempt(
