@@ -11,17 +11,14 @@ use crate::limits::Bytes;
 /// Most pixels of a picture in CSS pixels; what is below is cut off. Chromium makes no larger ones.
 const MAX_SIDE: f64 = 16_384.0;
 
+/// Gives the page's HTML.
+const HTML: &str = include_str!("html.js");
+/// How deep Chromium's parser nests elements.
+const DEEPEST: usize = 512;
+
 /// The page's URL and HTML.
 pub(super) async fn html(tab: &Tab, most: Bytes) -> Result<(String, String), Error> {
-    let document = "new XMLSerializer().serializeToString(document.doctype ?? \
-                    document.createTextNode(''))";
-    let take = format!(
-        "(() => {{ const root = document.documentElement; \
-         const html = root ? {document} + root.outerHTML : ''; \
-         return html.length > {most} ? {{ length: html.length }} : {{ html, url: location.href }}; \
-         }})()",
-        most = most.0
-    );
+    let take = format!("{HTML}page({}, {DEEPEST})", most.0);
     taken(tab.look(&take).await?, most)
 }
 

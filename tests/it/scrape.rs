@@ -77,6 +77,24 @@ async fn every_format_is_there_and_only_what_was_asked_for() {
 }
 
 #[tokio::test]
+async fn elements_that_a_script_nested_deeply_keep_their_text() {
+    let script = "let at = document.body;
+        for (let i = 0; i < 100_000; i++) at = at.appendChild(document.createElement('div'));
+        at.textContent = 'at the bottom';";
+    let options = json!({
+        "onlyMainContent": false,
+        "formats": ["markdown", "html"],
+        "actions": [{ "type": "executeJavascript", "script": script }],
+    });
+    let document = scrape(&http(), "/article.html", options).await;
+    for format in ["markdown", "html"] {
+        let text = document[format].as_str().unwrap();
+        assert!(text.contains("at the bottom"), "{format}");
+        assert!(text.contains("How a tide table is made"), "{format}");
+    }
+}
+
+#[tokio::test]
 async fn the_first_interaction_finds_the_page_as_the_scrape_left_it() {
     let http = http();
     let actions = json!({ "actions": [

@@ -243,15 +243,14 @@ fn odd_pages_are_converted_too() {
 
 /// On the small stack that blocking threads have.
 #[test]
-fn a_hundred_thousand_nested_elements_do_not_use_up_the_stack() {
+fn thousands_of_nested_elements_do_not_use_up_the_stack() {
     for (open, close) in [
         ("<div>", "</div>"),
         ("<ul><li>", ""),
         ("<b>", ""),
         ("<table><tr><td>", ""),
     ] {
-        let count = if open == "<div>" { 100_000 } else { 5_000 };
-        let html = format!("{}deep{}", open.repeat(count), close.repeat(count));
+        let html = format!("{}deep{}", open.repeat(5000), close.repeat(5000));
         let convert = move || {
             let wanted = Wanted {
                 only_main_content: true,
