@@ -14,6 +14,8 @@ from schemathesis.core.failures import Failure, ServerError
 PAGEBOX = os.environ["PAGEBOX_URL"]
 SITE = os.environ["SITE_URL"]
 
+# Where sessions are opened.
+PREFIXES = ["/v2/browser", "/v2/interact"]
 # With these the daemon says whose fault it is: nobody's yet, or the page's.
 TOLD = {(501, "NOT_IMPLEMENTED"), (500, "SCRAPE_SITE_ERROR"), (500, "SCRAPE_ACTION_ERROR")}
 
@@ -46,6 +48,10 @@ def is_uuid(value: object) -> bool:
     return True
 
 
+def is_in(case: Case, phase: str) -> bool:
+    return case.meta is not None and case.meta.phase.name == phase
+
+
 @schemathesis.hook
 def after_load_schema(context: HookContext, schema: schemathesis.BaseSchema) -> None:
     """While there is room for both."""
@@ -56,7 +62,7 @@ def after_load_schema(context: HookContext, schema: schemathesis.BaseSchema) -> 
 @schemathesis.hook
 def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> None:
     """Random requests are about something that is there. Those of other phases are left as they are."""
-    if case.meta is None or case.meta.phase.name != "fuzzing":
+    if not is_in(case, "fuzzing"):
         return
     # What they end is not what the others need.
     if is_uuid(case.path_parameters.get("id")) and case.method != "DELETE":
@@ -64,8 +70,19 @@ def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> Non
         case.path_parameters["id"] = scrape() if about_scrape else session()["id"]
     if "token" in case.query:
         case.query["token"] = parse_qs(urlsplit(session()["cdpUrl"]).query)["token"][0]
-    if isinstance(case.body, dict) and isinstance(case.body.get("url"), str):
-        case.body["url"] = f"{SITE}/article.html"
+    if isinstance(case.body, dict):
+        if isinstance(case.body.get("url"), str):
+            case.body["url"] = f"{SITE}/article.html"
+        for name in ["profile", "prompt", "existingSessionId"]:
+            case.body.pop(name, None)
+
+
+@schemathesis.hook
+def after_call(context: HookContext, case: Case, response: Response) -> None:
+    """Nothing needs the sessions of random requests, and scrapes need their room."""
+    created = (case.method, response.status_code) == ("POST", 200) and case.path in PREFIXES
+    if created and not is_in(case, "stateful"):
+        requests.delete(f"{PAGEBOX}{case.path}/{response.json()['id']}", timeout=60).raise_for_status()
 
 
 @schemathesis.hook

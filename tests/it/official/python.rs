@@ -51,3 +51,12 @@ async fn what_is_not_kept_is_replayed_or_a_conflict() {
     let daemon = Daemon::start(binary(), "[scrape]\nkeep_at_most = 0\n");
     script("test_replay", &[], &daemon).await;
 }
+
+#[tokio::test]
+async fn the_openapi_document_says_what_is_answered() {
+    // Two are in use from the start.
+    let daemon = Daemon::start(binary(), "[session]\nmax_sessions = 3\n");
+    let document = format!("{}/openapi.json", daemon.url());
+    let schemathesis = clients().join(".venv/bin/schemathesis");
+    passes(&schemathesis, &["--no-color", "run", &document], &daemon).await;
+}
