@@ -5,6 +5,8 @@ The clients are as they were published. A flow of the documents is written here 
 
 import os
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 from firecrawl import AsyncFirecrawl, Firecrawl, FirecrawlError
@@ -38,6 +40,26 @@ def opened(created: BrowserCreateResponse) -> str:
     assert created.success, created.error
     assert created.id
     return created.id
+
+
+class Page(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("content-type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<title>A page of its own</title>")
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing is logged."""
+
+
+@pytest.fixture
+def server() -> Iterator[ThreadingHTTPServer]:
+    """A site beside the shared one, for what a test does to it."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

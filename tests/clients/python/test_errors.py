@@ -1,13 +1,19 @@
 """What is refused, as the client's classes of errors."""
 
+import ssl
+import subprocess
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+
 import pytest
-from conftest import PAGEBOX, SITE, UNKNOWN, Scrape
+from conftest import PAGEBOX, SITE, UNKNOWN, Scrape, metadata
 from firecrawl import (
     BadRequestError,
     DNSResolutionError,
     Firecrawl,
     FirecrawlError,
     RequestTimeoutError,
+    TLSError,
     WebsiteNotSupportedError,
 )
 
@@ -25,6 +31,33 @@ def test_a_page_that_may_not_be_reached(app: Firecrawl) -> None:
     with pytest.raises(WebsiteNotSupportedError) as raised:
         app.scrape("http://169.254.169.254/")
     assert raised.value.status_code == 403
+
+
+def test_a_certificate_that_nobody_has_signed(
+    app: Firecrawl, server: ThreadingHTTPServer, tmp_path: Path
+) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = ["/usr/bin/openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    command += [
+        "-nodes",
+        "-days",
+        "1",
+        "-subj",
+        "/CN=localhost",
+        "-keyout",
+        str(key),
+        "-out",
+        str(certificate),
+    ]
+    subprocess.run(command, check=True, capture_output=True)  # noqa: S603
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    url = f"https://localhost:{server.server_port}/"
+    with pytest.raises(TLSError) as raised:
+        app.scrape(url, skip_tls_verification=False)
+    assert raised.value.status_code == 500
+    assert metadata(app.scrape(url)).title == "A page of its own"
 
 
 def test_a_page_that_takes_too_long(app: Firecrawl) -> None:

@@ -1,34 +1,11 @@
 """A scrape whose browser is not kept is done again, and told apart from one that cannot be."""
 
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from http.server import ThreadingHTTPServer
 
 import pytest
 from conftest import SITE, handle
 from firecrawl import Firecrawl, FirecrawlError
 from firecrawl.v2.types import ClickAction, ExecuteJavascriptAction
-
-
-class Once(BaseHTTPRequestHandler):
-    """A page of this machine that is there until its server is shut."""
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("content-type", "text/html")
-        self.end_headers()
-        self.wfile.write(b"<title>Here for once</title>")
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing is logged."""
-
-
-@pytest.fixture
-def server() -> Iterator[ThreadingHTTPServer]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Once) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield server
-        server.shutdown()
 
 
 def test_what_was_not_kept_is_done_again(app: Firecrawl) -> None:

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::http::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{created, http, path};
 use crate::http_client::Http;
