@@ -31,7 +31,7 @@ pub(super) struct Scraped {
 /// A name without addresses is no failure of HTTP: clients look for its `code` in a 200.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
-#[allow(dead_code, reason = "says what there is")]
+#[allow(dead_code, clippy::large_enum_variant, reason = "says what there is")]
 enum ScrapedOrNot {
     Scraped(Scraped),
     NoSuchName(ErrorBody),

@@ -1,10 +1,6 @@
 //! What a scrape's request says, for the OpenAPI document only: `ScrapeOptions` reads it, and checks
 //! what a schema cannot say.
-#![allow(
-    dead_code,
-    clippy::large_enum_variant,
-    reason = "nothing is ever made of these"
-)]
+#![allow(dead_code, reason = "nothing is ever made of these")]
 
 use std::collections::BTreeMap;
 
