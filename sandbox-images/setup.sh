@@ -220,6 +220,7 @@ main() {
 		# The packages' own binaries come as optional dependencies; no install script is needed.
 		npm_ci "$root/tests/tools" --ignore-scripts
 		python_venv "$root/tests/tools/.venv" "$root/tests/tools/requirements.txt"
+		python_venv "$root/tests/clients/.venv" "$root/tests/clients/requirements.txt"
 	fi
 	say "everything is in place"
 }

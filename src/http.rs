@@ -19,6 +19,7 @@ mod health;
 mod home;
 mod openapi;
 mod scrape;
+mod scrape_request;
 mod sessions;
 mod team;
 mod time;

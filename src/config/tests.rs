@@ -1,3 +1,5 @@
+//! What a configuration may say, and which key is named when it may not.
+
 use super::*;
 
 fn refused_key(change: impl FnOnce(&mut Config)) -> &'static str {

@@ -40,12 +40,16 @@ pub(super) enum Failures {
     /// No key, or none that is known.
     #[response(status = 401)]
     Unauthorized(ErrorBody),
-    /// A web page asked, or a host that is not the daemon's was named, or it is somebody else's.
+    /// A web page asked, a host that is not the daemon's was named, it is somebody else's, or the page
+    /// may not be reached.
     #[response(status = 403)]
     Forbidden(ErrorBody),
     /// The path takes other methods.
     #[response(status = 405)]
     MethodNotAllowed(ErrorBody),
+    /// Too many requests, or too much at once.
+    #[response(status = 429)]
+    Rate(ErrorBody),
     /// Something here is broken; the log says what.
     #[response(status = 500)]
     Internal(ErrorBody),
@@ -67,15 +71,15 @@ pub(super) enum NoSession {
 #[derive(IntoResponses)]
 #[allow(dead_code, reason = "says which statuses there are")]
 pub(super) enum NotStarted {
+    /// What the key may use is used up.
+    #[response(status = 402)]
+    Spent(ErrorBody),
     /// The body is larger than 10 MB.
     #[response(status = 413)]
     TooLarge(ErrorBody),
-    /// The body has a content encoding.
+    /// The body has a content encoding, or the page is no page.
     #[response(status = 415)]
     Encoded(ErrorBody),
-    /// Too much at once.
-    #[response(status = 429)]
-    Limit(ErrorBody),
     /// The request asks for what is not there yet; the text names it.
     #[response(status = 501)]
     NotThere(ErrorBody),

@@ -20,7 +20,7 @@ const TIMEOUT_SECONDS: (f64, f64) = (1.0, 300.0);
 #[serde(rename_all = "camelCase")]
 pub struct Code {
     /// The code, 1 to 100,000 bytes of UTF-8.
-    #[schema(min_length = 1, max_length = 100_000)]
+    #[schema(value_type = String, min_length = 1, max_length = 100_000)]
     pub code: Option<String>,
     /// Not there yet: answered with 501 unless there is code too.
     pub prompt: Option<String>,

@@ -10,37 +10,15 @@ use utoipa::ToSchema;
 
 use super::base::Base;
 use super::cdp::cdp_url;
-use super::error::{Failures, NoSession, NotStarted};
+use super::error::{ErrorBody, Failures, NoSession, NotStarted};
 use super::execution::{Code, Ran, run};
 use super::extract::{Body, Caller, Params};
+use super::scrape_request::ScrapeRequest;
 use super::sessions::{ACTIVITY_TTL_SECONDS, TTL_SECONDS, seconds};
 use super::time::millis;
 use super::{ApiError, Gateway};
 use crate::id::ScrapeId;
 use crate::scrape::{Document, Error, Life, ScrapeOptions};
-
-/// What a scrape is to do; `docs/scrape.md` has every key. Those that are not known are ignored.
-#[derive(ToSchema)]
-#[allow(dead_code, reason = "says what `ScrapeOptions` reads")]
-#[schema(rename_all = "camelCase")]
-pub(super) struct ScrapeRequest {
-    /// The page.
-    url: String,
-    /// `markdown`, `html`, `rawHtml`, `links`, `images`, `screenshot`, or objects with such a `type`.
-    #[schema(value_type = Option<Vec<Object>>)]
-    formats: Option<Vec<Value>>,
-    /// Without navigation and the like; true when left out.
-    only_main_content: Option<bool>,
-    /// Milliseconds to wait once the page has loaded.
-    #[schema(maximum = 60_000)]
-    wait_for: Option<u64>,
-    /// Milliseconds for all of it.
-    #[schema(minimum = 1000)]
-    timeout: Option<u64>,
-    /// Steps on the loaded page, at most 50.
-    #[schema(value_type = Option<Vec<Object>>)]
-    actions: Option<Vec<Value>>,
-}
 
 /// A page as a document.
 #[derive(Debug, Serialize, ToSchema)]
@@ -50,11 +28,24 @@ pub(super) struct Scraped {
     data: Document,
 }
 
+/// A name without addresses is no failure of HTTP: clients look for its `code` in a 200.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[allow(dead_code, clippy::large_enum_variant, reason = "says what there is")]
+enum ScrapedOrNot {
+    Scraped(Scraped),
+    NoSuchName(ErrorBody),
+}
+
 /// Loads a page. A caller that goes away gives it up.
 #[utoipa::path(
     post, path = "/v2/scrape", tag = "scrape", operation_id = "scrape",
     request_body = ScrapeRequest,
-    responses((status = 200, body = Scraped), Failures, NotStarted)
+    responses(
+        (status = 200, body = inline(ScrapedOrNot)),
+        (status = 408, body = ErrorBody, description = "It took longer than `timeout`"),
+        Failures, NotStarted
+    )
 )]
 pub(super) async fn create(
     State(gateway): State<Gateway>,
@@ -103,9 +94,11 @@ pub(super) async fn get(
 pub(super) struct InteractRequest {
     #[serde(flatten)]
     code: Code,
-    /// Of the session, in seconds, 30 to 3600; said with the first call, later ones do not change it.
+    /// Of the session, in seconds; said with the first call, later ones do not change it.
+    #[schema(minimum = 30, maximum = 3600)]
     ttl: Option<u64>,
-    /// Without an execution, in seconds, 10 to 3600; likewise.
+    /// Without an execution, in seconds; likewise.
+    #[schema(minimum = 10, maximum = 3600)]
     activity_ttl: Option<u64>,
     /// Not there yet.
     #[schema(value_type = Option<Object>)]
@@ -130,7 +123,11 @@ pub(super) struct Interacted {
     post, path = "/v2/scrape/{id}/interact", tag = "scrape", operation_id = "interact",
     params(("id" = uuid::Uuid, Path)),
     request_body = InteractRequest,
-    responses((status = 200, body = Interacted), Failures, NoSession, NotStarted)
+    responses(
+        (status = 200, body = Interacted),
+        (status = 409, body = ErrorBody, description = "The page could not be loaded again"),
+        Failures, NoSession, NotStarted
+    )
 )]
 pub(super) async fn interact(
     State(gateway): State<Gateway>,

@@ -15,7 +15,7 @@ pub enum Error {
     #[error(transparent)]
     BadRequest(#[from] BadRequest),
     /// Known, and not there yet.
-    #[error("{0} is not supported by this server yet")]
+    #[error("{0} is not available: it is not there yet")]
     NotSupported(String),
     /// The page's name has no addresses.
     #[error("the page's name could not be resolved: {0}")]

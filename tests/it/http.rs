@@ -2,6 +2,7 @@
 
 mod cdp;
 mod guards;
+mod interact;
 mod server;
 mod sessions;
 mod wire;

@@ -1,3 +1,5 @@
+//! What becomes of HTML.
+
 use super::*;
 
 const URL: &str = "https://news.example/2026/tide?page=1";

@@ -1,3 +1,5 @@
+//! What is kept of sessions, and for how long.
+
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -173,6 +173,10 @@ async fn the_document_describes_every_path() {
     let mut expected = [
         "get /health",
         "get /ready",
+        "post /v2/scrape",
+        "get /v2/scrape/{id}",
+        "post /v2/scrape/{id}/interact",
+        "delete /v2/scrape/{id}/interact",
         "get /v2/team/credit-usage",
         "get /v2/team/queue-status",
         "get /cdp/{id}",
