@@ -78,7 +78,7 @@ test('interactions by URL', async () => {
 test('what is refused is an error of the tool', async () => {
   const scrapeId = '01a1fc28-7966-7644-9026-0c4c83e9012b';
   assert.match(await bad('firecrawl_interact', { scrapeId, code: '1' }), /Job not found/);
-  assert.match(await bad('firecrawl_interact_stop', { scrapeId }), /session not found/);
+  assert.match(await bad('firecrawl_interact_stop', { scrapeId }), /status code 404/);
   const nowhere = { url: 'http://nowhere.invalid/', formats: ['markdown'] };
   assert.match(await bad('firecrawl_scrape', nowhere), /nowhere\.invalid/);
   const { whole } = await good('firecrawl_scrape', { url: `${SITE_URL}/about.html` });
