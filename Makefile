@@ -12,6 +12,7 @@ BIOME = $(firstword $(wildcard tests/tools/node_modules/@biomejs/cli-linux-*/bio
 BUF = $(firstword $(wildcard tests/tools/node_modules/@bufbuild/buf-linux-*/bin/buf))
 PYRIGHT := tests/tools/node_modules/.bin/pyright
 RUFF := tests/tools/.venv/bin/ruff
+PYTHON := runners/python tests/clients
 
 # Where Node is when the machine's own was too old; see sandbox-images/setup.sh.
 export PATH := $(PATH):/usr/local/bin
@@ -58,9 +59,10 @@ check: setup-dev ## Formatting, lints, proto lint
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	$(BIOME) ci --colors=off .
-	$(RUFF) check --quiet runners/python
-	$(RUFF) format --check --quiet runners/python
+	$(RUFF) check --quiet $(PYTHON)
+	$(RUFF) format --check --quiet $(PYTHON)
 	$(PYRIGHT) --project runners/python --warnings
+	$(PYRIGHT) --project tests/clients --warnings
 	shellcheck $(SCRIPTS)
 	shfmt -d $(SCRIPTS)
 	$(BUF) lint proto
@@ -109,13 +111,13 @@ setup-dev: ## Install what the daemon and the checks need (idempotent)
 fmt: setup-dev ## Format everything in place
 	cargo fmt
 	$(BIOME) check --write .
-	$(RUFF) check --fix --quiet runners/python
-	$(RUFF) format --quiet runners/python
+	$(RUFF) check --fix --quiet $(PYTHON)
+	$(RUFF) format --quiet $(PYTHON)
 	shfmt -w $(SCRIPTS)
 
 clean: ## Remove what was built and installed inside this directory
 	cargo clean
 	rm -rf runners/node/node_modules runners/python/.venv tests/tools/node_modules tests/tools/.venv \
-		tests/clients/node_modules
+		tests/clients/node_modules tests/clients/.venv
 
 .PHONY: help demo test properties test-rootless test-vm attack attack-rootless attack-doc check run fuzz bench build setup setup-dev fmt clean

@@ -221,6 +221,7 @@ main() {
 		npm_ci "$root/tests/tools" --ignore-scripts
 		npm_ci "$root/tests/clients" --ignore-scripts
 		python_venv "$root/tests/tools/.venv" "$root/tests/tools/requirements.txt"
+		python_venv "$root/tests/clients/.venv" "$root/tests/clients/requirements.txt"
 	fi
 	say "everything is in place"
 }
