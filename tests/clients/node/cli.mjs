@@ -18,7 +18,7 @@ const ENVIRONMENT = {
 function firecrawl(args, more = {}) {
   return new Promise((resolve) => {
     const env = { ...ENVIRONMENT, ...more };
-    const child = execFile('node_modules/.bin/firecrawl', args, { env }, (_, stdout, stderr) => {
+    const child = execFile('firecrawl', args, { env }, (_, stdout, stderr) => {
       resolve({ exitCode: child.exitCode, stdout, stderr });
     });
     child.stdin.end();

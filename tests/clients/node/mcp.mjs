@@ -9,7 +9,7 @@ const { PAGEBOX_URL, SITE_URL } = process.env;
 const client = new Client({ name: 'pagebox-tests', version: '1.0.0' });
 await client.connect(
   new StdioClientTransport({
-    command: 'node_modules/.bin/firecrawl-mcp',
+    command: 'firecrawl-mcp',
     env: { ...process.env, FIRECRAWL_API_URL: PAGEBOX_URL },
     stderr: 'ignore',
   }),
