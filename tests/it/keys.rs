@@ -25,7 +25,7 @@ use crate::shared::binary;
 const SOON: Duration = Duration::from_secs(10);
 
 /// `pagebox key …` on a data directory; its stdout.
-fn key(data_dir: &Path, arguments: &[&str]) -> String {
+pub(crate) fn key(data_dir: &Path, arguments: &[&str]) -> String {
     let output = command(binary())
         .arg("key")
         .args(arguments)

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::passes;
 use crate::daemon::Daemon;
+use crate::keys::key;
 use crate::shared::{binary, daemon};
 
 async fn script_passes(name: &str, daemon: &Daemon) {
@@ -25,6 +26,16 @@ async fn the_sdk_where_scrapes_are_done_again() {
 #[tokio::test]
 async fn the_command_line() {
     script_passes("cli", daemon()).await;
+}
+
+#[tokio::test]
+async fn keys() {
+    let directory = tempfile::tempdir().unwrap();
+    let data_dir = directory.path().join("data");
+    let key = key(&data_dir, &["create", "--tenant", "acme"]);
+    let place = [("PAGEBOX_DATA_DIR", data_dir.to_str().unwrap())];
+    let daemon = Daemon::start_in(binary(), "", &[], &place);
+    passes(Path::new("node"), &["node/keys.mjs", &key], &daemon).await;
 }
 
 #[tokio::test]
