@@ -117,6 +117,7 @@ fmt: setup-dev ## Format everything in place
 
 clean: ## Remove what was built and installed inside this directory
 	cargo clean
-	rm -rf runners/node/node_modules runners/python/.venv tests/tools/node_modules tests/tools/.venv tests/clients/.venv
+	rm -rf runners/node/node_modules runners/python/.venv tests/tools/node_modules tests/tools/.venv \
+		tests/clients/node_modules tests/clients/.venv
 
 .PHONY: help demo test properties test-rootless test-vm attack attack-rootless attack-doc check run fuzz bench build setup setup-dev fmt clean

@@ -219,6 +219,7 @@ main() {
 		check_rust
 		# The packages' own binaries come as optional dependencies; no install script is needed.
 		npm_ci "$root/tests/tools" --ignore-scripts
+		npm_ci "$root/tests/clients" --ignore-scripts
 		python_venv "$root/tests/tools/.venv" "$root/tests/tools/requirements.txt"
 		python_venv "$root/tests/clients/.venv" "$root/tests/clients/requirements.txt"
 	fi

@@ -185,7 +185,7 @@ struct Member {
     arriving: Option<Arriving>,
 }
 
-/// News of targets, kept until a client's first look at them is answered.
+/// News of targets, kept to be put in order until a client's look at them is answered.
 #[derive(Debug)]
 struct Arriving {
     /// The request.

@@ -7,7 +7,7 @@ use pagebox::grpc::v1::{ExecuteStreamRequest, Language, Outcome};
 use tokio_stream::StreamExt;
 
 use crate::client::describe;
-use crate::shared::{blank, open};
+use crate::shared::{blank, open, site};
 
 #[tokio::test]
 async fn the_exit_code_is_the_scripts() {
@@ -112,6 +112,25 @@ async fn agent_browser_is_on_the_sessions_page_and_keeps_its_refs() {
     );
     let url = session.bash("agent-browser get url").await;
     assert!(url.ends_with("/search?q=firecrawl"), "{url}");
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn agent_browser_scrape_prints_the_page_and_leaves_it() {
+    let session = open("/article.html").await;
+    let page = session.bash("agent-browser scrape").await;
+    assert!(page.contains("# How a tide table is made\n"), "{page}");
+    let code = format!(
+        "agent-browser goto {} >/dev/null && agent-browser scrape | grep Lantern",
+        site().url("/")
+    );
+    assert_eq!(session.bash(&code).await, "- Lantern Bay");
+    assert_eq!(
+        session
+            .node("[await page.title(), context.pages().length].join()")
+            .await,
+        "Tidewater Almanac,1"
+    );
     session.stop().await;
 }
 

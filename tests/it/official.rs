@@ -3,7 +3,9 @@
 
 mod node;
 mod python;
+mod readme;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,14 +22,29 @@ fn clients() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
 }
 
+/// `PATH` with the clients' own programs first.
+fn path() -> OsString {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let own = [
+        "tests/clients/node_modules/.bin",
+        "tests/clients/.venv/bin",
+        "runners/node/node_modules/.bin",
+    ];
+    let others = std::env::var_os("PATH").unwrap_or_default();
+    let all = own.map(|folder| root.join(folder)).into_iter();
+    std::env::join_paths(all.chain(std::env::split_paths(&others))).unwrap()
+}
+
 /// Runs a script against a daemon, with `PAGEBOX_URL` and `SITE_URL` in its environment and a home of its
-/// own, and shows what it said when it fails.
-async fn passes(program: &Path, arguments: &[&str], daemon: &Daemon) {
+/// own, and shows what it said when it fails. What it printed.
+async fn passes(program: &Path, arguments: &[&str], daemon: &Daemon) -> String {
     let home = tempfile::tempdir().unwrap();
     let run = Command::new(program)
         .args(arguments)
         .current_dir(clients())
+        .env("PATH", path())
         .env("HOME", home.path())
+        .env_remove("XDG_RUNTIME_DIR")
         .env("PAGEBOX_URL", daemon.url())
         .env("SITE_URL", site().url(""))
         .kill_on_drop(true)
@@ -43,4 +60,5 @@ async fn passes(program: &Path, arguments: &[&str], daemon: &Daemon) {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
+    String::from_utf8(output.stdout).unwrap()
 }

@@ -1,5 +1,7 @@
 //! Scrapes over HTTP, and the sessions that go on from them, against the real daemon and browser.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::daemon::Daemon;
@@ -154,6 +156,29 @@ async fn what_was_kept_makes_room_and_is_replayed() {
     http.post(&interact_path(&second), &body).await.refused(429);
     http.delete(&interact_path(&first)).await.good();
     interact(&http, &second, "1").await;
+}
+
+/// As JavaScript clients do at their own timeout, which covers the start of the session.
+#[tokio::test]
+async fn a_first_caller_that_goes_away_leaves_one_session_for_the_next() {
+    let daemon = Daemon::start(binary(), "[scrape]\nkeep = \"0s\"\n");
+    let http = Http::new(&daemon.url());
+    let document = scrape(&http, "/article.html", json!({})).await;
+    let body = json!({ "code": "1" });
+    let path = interact_path(&document);
+    let call = http.post(&path, &body);
+    let gone = tokio::time::timeout(Duration::from_millis(100), call).await;
+    assert!(gone.is_err(), "its session was there already");
+    let reply = interact(&http, &document, "await page.title()").await;
+    assert_eq!(reply["result"], "How a tide table is made");
+    let listed = http.get("/v2/browser").await.good();
+    assert_eq!(
+        listed["sessions"].as_array().map(Vec::len),
+        Some(1),
+        "{listed}"
+    );
+    assert_eq!(listed["sessions"][0]["id"], reply["sessionId"]);
+    http.delete(&path).await.good();
 }
 
 #[tokio::test]

@@ -221,9 +221,8 @@ impl Driver {
             None => Ok(message.result.unwrap_or_else(empty)),
         };
         if let (Some(client), Then::Enumerate) = (pending.client, &pending.then) {
-            self.finish(pending, outcome);
+            // Before the answer, as Chromium does: that is how Puppeteer knows it has seen all.
             self.arrive(client, id);
-            return;
         }
         self.finish(pending, outcome);
     }
@@ -313,7 +312,7 @@ impl Driver {
         )))
     }
 
-    /// Delivers the news of targets kept while the request `id` was answered.
+    /// Delivers the news of targets kept since the request `id`, which has been answered.
     fn arrive(&mut self, client: ClientId, id: i64) {
         let active = self.hub.active_page().target_id;
         let Some(member) = self.clients.get_mut(&client) else {

@@ -234,7 +234,8 @@ async fn places_for_clients_are_bounded_and_come_free_again() {
     );
     let http = Http::new(&daemon.url());
     let session = created(&http).await;
-    // One of the three is the node runner's.
+    // One of the three is the node runner's, which is connected once it has run code.
+    execute(&http, &session, "node", "1").await;
     let mut sockets = Vec::new();
     for _ in 0..2 {
         let mut socket = connect(cdp_url(&session), None).await.unwrap();
