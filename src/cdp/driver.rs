@@ -15,6 +15,7 @@ use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use self::held::Hold;
 use super::dialogs::Dialogs;
 use super::downloads::{Downloads, Wishes};
 use super::heavy::{Captures, Recordings};
@@ -169,8 +170,7 @@ struct Session {
     owner: Option<ClientId>,
     target: String,
     parent: Option<String>,
-    /// Its target waits for this session's `Runtime.runIfWaitingForDebugger`.
-    paused: bool,
+    hold: Hold,
 }
 
 /// A connected client.

@@ -17,6 +17,8 @@ pub(crate) struct Entry {
     pub(crate) session: Option<String>,
     /// A dialog is open: the page answers nothing until it is closed.
     pub(crate) dialog: bool,
+    /// It need not wait at its start any more.
+    pub(crate) going: bool,
     /// It is being closed.
     pub(crate) closing: bool,
     /// Its renderer is gone.

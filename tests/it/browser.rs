@@ -115,6 +115,25 @@ async fn popups_and_new_tabs() {
 }
 
 #[tokio::test]
+async fn a_page_with_many_popups_lives_on() {
+    let session = open("/").await;
+    // Forms and closed places: with them the renderer is about to show errors when it goes on.
+    let send = "await page.evaluate(() => { for (let i = 0; i < 6; i++) { \
+        const frame = document.body.appendChild(document.createElement('iframe')); frame.name = `frame-${i}`; \
+        const form = document.body.appendChild(document.createElement('form')); \
+        Object.assign(form, { method: 'post', action: `http://10.0.0.${i}/form`, target: frame.name }); \
+        form.submit(); window.open(`http://10.0.0.${i}/popup`); } }); \
+        await page.waitForTimeout(500); \
+        for (const other of context.pages()) if (other !== page) await other.close(); \
+        await page.reload(); await page.title()";
+    for _ in 0..4 {
+        assert_eq!(session.node(send).await, "Tidewater Almanac");
+    }
+    assert_eq!(session.now().await.state(), SessionState::Ready);
+    session.stop().await;
+}
+
+#[tokio::test]
 async fn popups_beyond_the_bound_close_and_their_opener_goes_on() {
     let daemon = crate::daemon::Daemon::start(crate::shared::binary(), "[cdp]\nmax_pages = 4\n");
     let client = crate::client::Client::new(&daemon.url());

@@ -4,6 +4,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::held::Hold;
 use super::{Answer, Connecting, Driver, Member, Pending, Reply, Root, Session, Then, session_id};
 use crate::cdp::downloads::Wishes;
 use crate::cdp::message::{Message, payload};
@@ -82,7 +83,7 @@ impl Driver {
             owner: Some(id),
             target,
             parent: None,
-            paused: false,
+            hold: Hold::No,
         };
         self.sessions.insert(root.clone(), session);
         let member = Member {
@@ -115,7 +116,7 @@ impl Driver {
             if !stays {
                 dialogs.forget(id);
                 recordings.forget(id);
-                if session.paused {
+                if session.hold != Hold::No {
                     held.push(std::mem::take(&mut session.target));
                 }
             }

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use serde::Deserialize;
 
+use super::held::Hold;
 use super::{Driver, Session, session_id};
 use crate::cdp::message::Message;
 use crate::cdp::{HubEvent, Page};
@@ -139,8 +140,11 @@ impl Driver {
     }
 
     fn attached(&mut self, client: ClientId, parent: &str, attached: Attached) {
-        let paused = attached.waiting_for_debugger;
-        if paused {
+        let hold = match attached.waiting_for_debugger {
+            true => Hold::Held,
+            false => Hold::No,
+        };
+        if hold == Hold::Held {
             self.paused
                 .push_back((Instant::now(), attached.session_id.clone()));
         }
@@ -148,7 +152,7 @@ impl Driver {
             owner: Some(client),
             target: attached.target_info.target_id,
             parent: Some(parent.to_owned()),
-            paused,
+            hold,
         };
         self.add_session(client, attached.session_id, session);
     }
@@ -173,7 +177,7 @@ impl Driver {
             if let Some(member) = member {
                 member.sessions = member.sessions.saturating_sub(1);
             }
-            if session.paused {
+            if session.hold != Hold::No {
                 self.settle(&session.target);
             }
         }
@@ -284,7 +288,7 @@ impl Driver {
             owner: None,
             target: target.clone(),
             parent: None,
-            paused: false,
+            hold: Hold::No,
         };
         self.sessions.insert(id.clone(), session);
         let mut board = self.shared.board();

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::held::Hold;
 use super::{Answer, Arriving, Driver, Failure, LAST_ID, Pending, Reply, Request, Then, Upstream};
 use super::{Session, session_id};
 use crate::cdp::downloads::Wishes;
@@ -107,8 +108,9 @@ impl Driver {
                 Then::Nothing
             }
             Ok(Verdict::Resume) => {
-                if let Some(session) = self.sessions.get_mut(&session) {
-                    session.paused = false;
+                if self.let_go(&session) {
+                    self.answer(Some(client), reply, Ok(empty()));
+                    return;
                 }
                 Then::Nothing
             }
@@ -255,7 +257,7 @@ impl Driver {
                             owner,
                             target: String::new(),
                             parent: session,
-                            paused: false,
+                            hold: Hold::No,
                         };
                         self.add_session(client, id, new);
                     }

@@ -40,13 +40,13 @@ async fn holder(browser: &Browser) -> Raw {
     holder
 }
 
-/// The popup the holder holds.
+/// The popup the holder holds, as it is told of it.
 async fn held(holder: &mut Raw) -> Value {
     loop {
-        let attached = holder.event("Target.attachedToTarget").await;
-        let params = &attached["params"];
+        let mut attached = holder.event("Target.attachedToTarget").await;
+        let params = &mut attached["params"];
         if params["waitingForDebugger"] == true && params["targetInfo"]["type"] == "page" {
-            return params["targetInfo"]["targetId"].clone();
+            return params.take();
         }
     }
 }
@@ -84,13 +84,35 @@ async fn a_popup_goes_on_when_who_held_it_has_gone() {
 }
 
 #[tokio::test]
+async fn a_popup_that_two_hold_goes_on_when_both_have_let_it_go() {
+    let browser = Browser::with(config()).await;
+    let mut client = Raw::connect(&browser.url("a")).await;
+    let page = client.first_page().await;
+    let mut holders = [holder(&browser).await, holder(&browser).await];
+    let id = open(&mut client, &page, 1).await;
+    let [one, other] = &mut holders;
+    for (holder, goes_on) in [(one, false), (other, true)] {
+        let session = held(holder).await["sessionId"].take();
+        let session = session.as_str().unwrap();
+        holder
+            .call(session, "Runtime.runIfWaitingForDebugger", json!({}))
+            .await
+            .unwrap();
+        if !goes_on {
+            assert!(!client.is_answered(id).await);
+        }
+    }
+    assert_eq!(opened(&mut client, id).await, 1);
+}
+
+#[tokio::test]
 async fn a_popup_that_another_client_closes_while_it_is_held_lets_its_opener_go_on() {
     let browser = Browser::with(config()).await;
     let mut client = Raw::connect(&browser.url("a")).await;
     let page = client.first_page().await;
     let mut holder = holder(&browser).await;
     let id = open(&mut client, &page, 1).await;
-    let popup = held(&mut holder).await;
+    let popup = held(&mut holder).await["targetInfo"]["targetId"].take();
     let mut closes = Raw::connect(&browser.url("closes")).await;
     closes
         .call("", "Target.closeTarget", json!({ "targetId": popup }))

@@ -76,6 +76,12 @@ impl Raw {
         }
     }
 
+    /// Whether an answer comes within a while.
+    pub(super) async fn is_answered(&mut self, id: i64) -> bool {
+        let answer = tokio::time::timeout(Duration::from_millis(400), self.answer(id));
+        answer.await.is_ok()
+    }
+
     pub(super) async fn call(
         &mut self,
         session: &str,
