@@ -80,7 +80,9 @@ async fn every_format_is_there_and_only_what_was_asked_for() {
 
 #[tokio::test]
 async fn elements_that_a_script_nested_deeply_keep_their_text() {
-    let script = "let at = document.body;
+    // Not shown: Chromium crashes when it lays out what is so deep.
+    let script = "let at = document.body.appendChild(document.createElement('div'));
+        at.style.display = 'none';
         for (let i = 0; i < 100_000; i++) at = at.appendChild(document.createElement('div'));
         at.textContent = 'at the bottom';";
     let options = json!({
@@ -186,7 +188,7 @@ async fn a_restart_leaves_scrapes_to_be_replayed_and_sessions_gone() {
     let directory = tempfile::tempdir().unwrap();
     let data_dir = directory.path().join("data");
     let place = [("PAGEBOX_DATA_DIR", data_dir.to_str().unwrap())];
-    let start = || Daemon::start_in(binary(), "", &[], &place);
+    let start = || Daemon::start_in(binary(), "", &["--host-loopback", "*"], &place);
     let (used, unused) = {
         let daemon = start();
         let http = Http::new(&daemon.url());
