@@ -28,9 +28,13 @@ mod daemon;
 #[path = "../tests/common/leaks.rs"]
 #[allow(dead_code, reason = "the tests use more of it")]
 mod leaks;
+#[path = "common/samples.rs"]
+mod samples;
 #[path = "../tests/common/site.rs"]
 #[allow(dead_code, reason = "the tests use more of it")]
 mod site;
+
+use samples::Samples;
 
 const CHROMIUM: &str = "/usr/lib/chromium/chromium-headless-shell";
 const ROUNDS: usize = 20;
@@ -182,47 +186,15 @@ async fn round(
     Ok(())
 }
 
-/// Times by name, in the order they first came.
-#[derive(Debug, Default)]
-struct Samples(Vec<(String, Vec<Duration>)>);
-
-impl Samples {
-    fn add(&mut self, name: impl Into<String>, took: Duration) {
-        let name = name.into();
-        match self.0.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, times)) => times.push(took),
-            None => self.0.push((name, vec![took])),
-        }
-    }
-
-    /// The value below which `part` of the samples lie, in milliseconds.
-    fn quantile(&self, name: &str, part: f64) -> f64 {
-        let Some((_, times)) = self.0.iter().find(|(known, _)| *known == name) else {
-            return f64::NAN;
-        };
-        let mut times = times.clone();
-        times.sort_unstable();
-        #[allow(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            clippy::cast_precision_loss,
-            reason = "a few hundred samples"
-        )]
-        let index = ((times.len() - 1) as f64 * part).round() as usize;
-        times[index].as_secs_f64() * 1000.0
-    }
-}
-
 fn report(samples: &Samples, weights: &[(String, f64)]) -> anyhow::Result<()> {
-    let plain = samples.quantile(PLAIN, 0.5);
+    let plain = samples.percentile(PLAIN, 50);
     let mut table = String::from(
         "| what | samples | p50 ms | p95 ms | plain node takes |\n|---|---|---|---|---|\n",
     );
     let mut rows = Vec::new();
-    for (name, times) in &samples.0 {
-        let (median, p95) = (samples.quantile(name, 0.5), samples.quantile(name, 0.95));
+    for (name, count) in samples.counts() {
+        let (median, p95) = (samples.percentile(name, 50), samples.percentile(name, 95));
         let ratio = plain / median;
-        let count = times.len();
         table +=
             &format!("| {name} | {count} | {median:.2} | {p95:.2} | {ratio:.1} times that |\n");
         rows.push(json!({
@@ -237,18 +209,13 @@ fn report(samples: &Samples, weights: &[(String, f64)]) -> anyhow::Result<()> {
     for (name, mib) in weights {
         table += &format!("| {name} | {mib:.1} |\n");
     }
-    println!("{table}");
     let memory: Vec<_> = weights
         .iter()
         .map(|(name, mib)| json!({ "name": name, "mib": mib }))
         .collect();
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench");
-    std::fs::create_dir_all(&directory)?;
-    std::fs::write(directory.join("execution.md"), table)?;
     let all = json!({ "rounds": ROUNDS, "rows": rows, "memory": memory });
-    let text = serde_json::to_string_pretty(&all)?;
-    std::fs::write(directory.join("execution.json"), text + "\n")?;
-    let ratio = plain / samples.quantile(WARM, 0.5);
+    samples::publish("execution", &table, &all)?;
+    let ratio = plain / samples.percentile(WARM, 50);
     ensure!(
         ratio >= WANTED,
         "a warm execution is {ratio:.1} times faster than plain node, not {WANTED}"

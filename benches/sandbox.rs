@@ -25,8 +25,12 @@ use pagebox::sandbox::{
 };
 use serde_json::{Value, json};
 
+#[path = "common/samples.rs"]
+mod samples;
 #[path = "../tests/common/spawner.rs"]
 mod spawner;
+
+use samples::Samples;
 
 const ROUNDS: usize = 50;
 const WARM_ROUNDS: usize = 300;
@@ -332,35 +336,12 @@ async fn conversations(
     Ok(())
 }
 
-/// Times by name, in the order they first came.
-#[derive(Debug, Default)]
-struct Samples(Vec<(String, Vec<Duration>)>);
-
-impl Samples {
-    fn add(&mut self, name: String, took: Duration) {
-        match self.0.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, times)) => times.push(took),
-            None => self.0.push((name, vec![took])),
-        }
-    }
-
-    /// The value below which `percent` of the samples lie, in milliseconds.
-    fn percentile(&self, name: &str, percent: usize) -> f64 {
-        let Some((_, times)) = self.0.iter().find(|(known, _)| known == name) else {
-            return f64::NAN;
-        };
-        let mut times = times.clone();
-        times.sort_unstable();
-        times[(times.len() - 1) * percent / 100].as_secs_f64() * 1000.0
-    }
-}
-
 fn report(samples: &Samples) -> anyhow::Result<()> {
     let mut table = String::from(
         "| what | samples | p50 ms | p95 ms | share of confinement |\n|---|---|---|---|---|\n",
     );
     let mut rows = Vec::new();
-    for (name, times) in &samples.0 {
+    for (name, count) in samples.counts() {
         let (median, p95) = (samples.percentile(name, 50), samples.percentile(name, 95));
         let free = name
             .strip_suffix(": confined")
@@ -369,21 +350,14 @@ fn report(samples: &Samples) -> anyhow::Result<()> {
         let shown = share
             .map(|share| format!("{share:.1} %"))
             .unwrap_or_default();
-        table += &format!(
-            "| {name} | {} | {median:.2} | {p95:.2} | {shown} |\n",
-            times.len()
-        );
+        table += &format!("| {name} | {count} | {median:.2} | {p95:.2} | {shown} |\n");
         rows.push(json!({
-            "name": name, "samples": times.len(), "p50_ms": median, "p95_ms": p95,
+            "name": name, "samples": count, "p50_ms": median, "p95_ms": p95,
             "confinement_percent": share,
         }));
     }
-    println!("{table}");
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench");
-    std::fs::create_dir_all(&directory)?;
-    std::fs::write(directory.join("sandbox.md"), table)?;
-    let text = serde_json::to_string_pretty(&json!({ "rounds": ROUNDS, "rows": rows }))?;
-    std::fs::write(directory.join("sandbox.json"), text + "\n")?;
+    let all = json!({ "rounds": ROUNDS, "rows": rows });
+    samples::publish("sandbox", &table, &all)?;
     for image in IMAGES {
         let median = samples.percentile(&format!("{image}: built, program executed"), 50);
         ensure!(

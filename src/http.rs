@@ -27,13 +27,12 @@ mod time;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
+use axum::extract::{MatchedPath, Request};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use tracing::{Instrument as _, debug, info_span};
 
 use crate::execution::OutputLimits;
-use crate::limits::Bytes;
 use crate::scrape::Scrapes;
 use crate::session::Registry;
 
@@ -42,9 +41,6 @@ pub use config::Config;
 pub use error::ApiError;
 pub use execution::{Code, Ran, run};
 pub use guard::cross_origin;
-
-/// Largest request body.
-const MAX_BODY: Bytes = Bytes::mib(10);
 
 /// What the gateway serves from; cheap to clone.
 #[derive(Clone, Debug)]
@@ -65,7 +61,6 @@ pub fn router(gateway: Gateway) -> Router {
     openapi::router()
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::no_such_method)
-        .layer(DefaultBodyLimit::max(MAX_BODY.as_usize()))
         .layer(from_fn_with_state(front, guard::only_known_hosts))
         .layer(from_fn(log))
         .with_state(gateway)

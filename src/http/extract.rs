@@ -1,16 +1,26 @@
 //! What handlers take from a request.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
-use axum::body::Bytes;
+use axum::body::{self, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
 use super::ApiError;
 use crate::id::SessionId;
+use crate::limits;
 use crate::tenant;
+
+/// Largest request body.
+const MAX_BODY: limits::Bytes = limits::Bytes::mib(10);
+/// How much more of one that is larger is read, and thrown away.
+const MAX_DISCARDED: limits::Bytes = limits::Bytes::mib(100);
+/// And for how long.
+const DISCARD_TIME: Duration = Duration::from_secs(30);
 
 /// A JSON body, whatever its content type says; none at all is `{}`.
 #[derive(Debug)]
@@ -19,14 +29,13 @@ pub(super) struct Body<T>(pub(super) T);
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let encoding = request.headers().get(header::CONTENT_ENCODING);
         if encoding.is_some_and(|encoding| encoding != "identity") {
             let message = "bodies must be sent without a content encoding";
             return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
         }
-        let read = Bytes::from_request(request, state).await;
-        let bytes = read.map_err(|error| ApiError::new(error.status(), error.body_text()))?;
+        let bytes = whole(request.into_body()).await?;
         let bytes: &[u8] = match bytes.trim_ascii() {
             b"" => b"{}",
             text => text,
@@ -44,6 +53,33 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
                 };
                 ApiError::bad_field(&field, &format!("is wrong: {}", error.inner()))
             })
+    }
+}
+
+/// All of a body, unless it is too large.
+async fn whole(mut body: body::Body) -> Result<Bytes, ApiError> {
+    let read = Limited::new(&mut body, MAX_BODY.as_usize()).collect().await;
+    match read {
+        Ok(whole) => Ok(whole.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            discard(body).await;
+            let message = format!("the body is larger than {MAX_BODY}");
+            Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message))
+        }
+        Err(error) => {
+            let message = format!("the body could not be read: {error}");
+            Err(ApiError::new(StatusCode::BAD_REQUEST, message))
+        }
+    }
+}
+
+/// Reads the rest of a body: many callers look for an answer only when they have sent all of it, and
+/// a connection that is closed before loses it.
+async fn discard(body: body::Body) {
+    let mut rest = Limited::new(body, MAX_DISCARDED.as_usize());
+    let read = async { while let Some(Ok(_)) = rest.frame().await {} };
+    if tokio::time::timeout(DISCARD_TIME, read).await.is_err() {
+        tracing::debug!("a body that is too large did not end in time");
     }
 }
 

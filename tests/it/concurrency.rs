@@ -18,7 +18,7 @@ const IN_TURN: usize = 50;
 const GROWTH_KIB: u64 = 24 << 10;
 
 /// Waits until the daemon holds no more than `before` again.
-async fn back_to(daemon: &Daemon, before: &Holdings) {
+pub(crate) async fn back_to(daemon: &Daemon, before: &Holdings) {
     eventually(Duration::from_secs(10), async || {
         let now = holdings(daemon.pid(), &daemon.temporary());
         (now == *before)

@@ -3,6 +3,7 @@
 mod cdp;
 mod guards;
 mod interact;
+mod load;
 mod server;
 mod sessions;
 mod wire;

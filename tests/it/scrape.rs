@@ -269,29 +269,3 @@ async fn what_cannot_be_loaded_is_told_as_clients_expect_it() {
         .refused(400);
     http.get(unknown).await.refused(404);
 }
-
-#[tokio::test]
-async fn many_at_once_end_well_or_are_told_to_come_back() {
-    let config = "[session]\nmax_sessions = 4\n";
-    let daemon = Daemon::start(binary(), config);
-    let http = Http::new(&daemon.url());
-    let one = async || {
-        let options = json!({ "timeout": 120_000 });
-        let reply = ask(&http, "/article.html", options).await;
-        if reply.status == 429 {
-            reply.refused(429);
-            return false;
-        }
-        let document = reply.good()["data"].take();
-        let body = json!({ "code": "await page.title()" });
-        let reply = http.post(&interact_path(&document), &body).await;
-        if reply.status == 429 {
-            return false;
-        }
-        assert_eq!(reply.good()["result"], "How a tide table is made");
-        http.delete(&interact_path(&document)).await.good();
-        true
-    };
-    let ended = futures_util::future::join_all((0..32).map(|_| one())).await;
-    assert!(ended.into_iter().any(|well| well));
-}

@@ -1,0 +1,47 @@
+//! Times by name, and where their tables go.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// Times by name, in the order they first came.
+#[derive(Debug, Default)]
+pub(crate) struct Samples(Vec<(String, Vec<Duration>)>);
+
+impl Samples {
+    pub(crate) fn add(&mut self, name: impl Into<String>, took: Duration) {
+        let name = name.into();
+        match self.0.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, times)) => times.push(took),
+            None => self.0.push((name, vec![took])),
+        }
+    }
+
+    /// The value below which `percent` of the samples lie, in milliseconds.
+    pub(crate) fn percentile(&self, name: &str, percent: usize) -> f64 {
+        let Some((_, times)) = self.0.iter().find(|(known, _)| known == name) else {
+            return f64::NAN;
+        };
+        let mut times = times.clone();
+        times.sort_unstable();
+        times[(times.len() - 1) * percent / 100].as_secs_f64() * 1000.0
+    }
+
+    /// Each name with how many samples it has.
+    pub(crate) fn counts(&self) -> impl Iterator<Item = (&str, usize)> {
+        let rows = self.0.iter();
+        rows.map(|(name, times)| (name.as_str(), times.len()))
+    }
+}
+
+/// Prints a table and writes it, and the same for programs, to `target/bench`.
+pub(crate) fn publish(name: &str, table: &str, all: &Value) -> anyhow::Result<()> {
+    println!("{table}");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench");
+    std::fs::create_dir_all(&directory)?;
+    std::fs::write(directory.join(format!("{name}.md")), table)?;
+    let text = serde_json::to_string_pretty(all)?;
+    std::fs::write(directory.join(format!("{name}.json")), text + "\n")?;
+    Ok(())
+}
