@@ -444,6 +444,12 @@ impl Registry {
         self.inner.room.taken()
     }
 
+    /// Callers of `owner` that wait for room for a session.
+    #[must_use]
+    pub fn waiting(&self, owner: &Owner) -> usize {
+        self.inner.room.waiting(owner)
+    }
+
     /// A session, live or ended a while ago.
     async fn find(&self, owner: &Owner, id: SessionId) -> Result<Arc<Shared>, Error> {
         let known = self.sessions().known(owner, id)?;
