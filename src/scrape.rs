@@ -29,7 +29,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::id::{ScrapeId, SessionId};
 use crate::limits::Bytes;
-use crate::session::{self, Bill, Lent, Registry, SessionOptions, SessionView};
+use crate::session::{self, Bill, Lent, Registry, SessionOptions, SessionView, Settled, State};
 use crate::store::{ScrapeRecord, SessionKind, Store};
 use crate::tenant::{Caller, Owner};
 
@@ -340,31 +340,25 @@ impl Scrapes {
         Ok(lent.hand_over(life.ttl, life.idle_ttl).await?)
     }
 
-    /// Ends the session made of a scrape: what it used, and whether this ended it.
+    /// Ends the session made of a scrape.
     ///
     /// # Errors
     /// When the scrape is unknown or another owner's, or no session was made of it.
-    pub async fn stop(&self, owner: &Owner, id: ScrapeId) -> Result<(Bill, bool), Error> {
+    pub async fn stop(&self, owner: &Owner, id: ScrapeId) -> Result<Settled, Error> {
         let record = self.record(owner, id).await.map_err(|error| match error {
             Error::Unknown(id) => Error::NeverInteracted(id),
             other => other,
         })?;
         let session = record.session.ok_or(Error::NeverInteracted(id))?;
-        let registry = &self.0.registry;
-        let is_live = match self.live(owner, id, session).await {
-            Ok(session) => {
-                registry.stop(owner, session).await?;
-                true
-            }
-            Err(Error::Destroyed(_)) => false,
-            Err(error) => return Err(error),
-        };
-        let bill = match registry.bill(owner, session).await {
+        match self.0.registry.settle(owner, session).await {
             // Its record has expired.
-            Err(session::Error::SessionUnknown(_)) => Bill::NOTHING,
-            bill => bill?,
-        };
-        Ok((bill, is_live))
+            Err(session::Error::SessionUnknown(_)) => Ok(Settled {
+                state: State::Stopped,
+                bill: Bill::NOTHING,
+                was_over: true,
+            }),
+            settled => Ok(settled?),
+        }
     }
 
     async fn record(&self, owner: &Owner, id: ScrapeId) -> Result<ScrapeRecord, Error> {
@@ -384,7 +378,7 @@ impl Scrapes {
     ) -> Result<SessionId, Error> {
         use session::Error as S;
         match self.0.registry.get(owner, session).await {
-            Ok((view, _)) if view.state == session::State::Ready => Ok(session),
+            Ok((view, _)) if view.state == State::Ready => Ok(session),
             Ok(_) | Err(S::SessionUnknown(_) | S::SessionEnded { .. }) => Err(Error::Destroyed(id)),
             Err(error) => Err(error.into()),
         }

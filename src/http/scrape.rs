@@ -14,8 +14,7 @@ use super::error::{ErrorBody, Failures, NoSession, NotStarted};
 use super::execution::{Code, Ran, run};
 use super::extract::{Body, Caller, Params};
 use super::scrape_request::ScrapeRequest;
-use super::sessions::{ACTIVITY_TTL_SECONDS, TTL_SECONDS, seconds};
-use super::time::millis;
+use super::sessions::{ACTIVITY_TTL_SECONDS, Deleted, TTL_SECONDS, seconds};
 use super::{ApiError, Gateway};
 use crate::id::ScrapeId;
 use crate::scrape::{Document, Error, Life, ScrapeOptions};
@@ -165,35 +164,19 @@ pub(super) async fn interact(
     }))
 }
 
-/// A session that was ended.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Stopped {
-    success: bool,
-    status: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    session_duration_ms: Option<u64>,
-    credits_billed: u64,
-}
-
 /// Ends the session of a scrape. Idempotent.
 #[utoipa::path(
     delete, path = "/v2/scrape/{id}/interact", tag = "scrape", operation_id = "stopInteract",
     params(("id" = uuid::Uuid, Path)),
-    responses((status = 200, body = Stopped), Failures, NoSession)
+    responses((status = 200, body = Deleted), Failures, NoSession)
 )]
 pub(super) async fn stop(
     State(gateway): State<Gateway>,
     Caller(caller): Caller,
     Params(id): Params<String>,
-) -> Result<Json<Stopped>, ApiError> {
-    let (bill, is_over_now) = gateway.scrapes.stop(&caller.owner, job(&id)?).await?;
-    Ok(Json(Stopped {
-        success: true,
-        status: "stopped",
-        session_duration_ms: is_over_now.then(|| millis(bill.lived)),
-        credits_billed: bill.credits,
-    }))
+) -> Result<Json<Deleted>, ApiError> {
+    let settled = gateway.scrapes.stop(&caller.owner, job(&id)?).await?;
+    Ok(Json(Deleted::of(settled)))
 }
 
 fn job(id: &str) -> Result<ScrapeId, ApiError> {
