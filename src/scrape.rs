@@ -29,7 +29,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::id::{ScrapeId, SessionId};
 use crate::limits::Bytes;
-use crate::session::{self, Bill, Lent, Registry, SessionOptions, SessionView, Settled, State};
+use crate::session::{
+    self, Bill, Lent, Live, Registry, SessionOptions, SessionView, Settled, State,
+};
 use crate::store::{ScrapeRecord, SessionKind, Store};
 use crate::tenant::{Caller, Owner};
 
@@ -116,6 +118,16 @@ struct Inner {
     conversions: Arc<Semaphore>,
 }
 
+/// What the session that goes on from a scrape is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// The browser the scrape was done in, when that is still kept, else a new one in which it is
+    /// done again.
+    Anew(Life),
+    /// A session of the caller's, in which it is done again.
+    In(SessionId),
+}
+
 /// How long the session of a scrape lives from its first interaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Life {
@@ -168,7 +180,7 @@ impl Scrapes {
         };
         let kept = json.filter(|json| json.len() <= MAX_KEPT);
         self.0.store.add_scrape(record, kept).await?;
-        let session = lent.id();
+        let session = lent.live().id();
         lent.keep(self.0.config.keep, self.0.config.keep_at_most);
         let mut kept = lock(&self.0.kept);
         kept.retain(|_, session| self.0.registry.is_kept(*session));
@@ -184,10 +196,11 @@ impl Scrapes {
     ) -> Result<(Document, Lent), Error> {
         let config = &self.0.config;
         let (lent, deadline, limit) = self.lend(id, caller, options).await?;
+        let live = lent.live();
         let work = async {
             let left = deadline.saturating_duration_since(Instant::now());
-            let mut tab = load::attach(&lent, options, left).await?;
-            let loaded = load::goto(&lent, &mut tab, options).await?;
+            let mut tab = load::attach(&live, options, left).await?;
+            let loaded = load::goto(&live, &mut tab, options).await?;
             let how = perform::How {
                 mobile: options.mobile,
                 max_html: config.max_html,
@@ -209,7 +222,7 @@ impl Scrapes {
         };
         let document = tokio::select! {
             done = work => done,
-            error = lent.ends() => Err(error.into()),
+            error = live.ends() => Err(error.into()),
         };
         let document = document.map_err(|error| match error {
             Error::Timeout { .. } => Error::Timeout { limit },
@@ -225,9 +238,7 @@ impl Scrapes {
         caller: &Caller,
         options: &ScrapeOptions,
     ) -> Result<(Lent, Instant, Duration), Error> {
-        let config = &self.0.config;
-        let limit = options.time_limit(config.timeout, config.max_timeout);
-        let deadline = Instant::now() + limit;
+        let (limit, deadline) = self.time(options);
         let life = limit + SPARE;
         let session = SessionOptions {
             ttl: life,
@@ -241,6 +252,13 @@ impl Scrapes {
         Ok((lent, deadline, limit))
     }
 
+    /// How long a scrape may take, and until when that is.
+    fn time(&self, options: &ScrapeOptions) -> (Duration, Instant) {
+        let config = &self.0.config;
+        let limit = options.time_limit(config.timeout, config.max_timeout);
+        (limit, Instant::now() + limit)
+    }
+
     /// A scrape's document as JSON.
     ///
     /// # Errors
@@ -251,18 +269,17 @@ impl Scrapes {
         document.ok_or(Error::NotKept(id))
     }
 
-    /// The session that goes on from a scrape: the browser it was done in, when that is still kept,
-    /// else a new one in which it was done again. One comes out, however many ask at once; it goes on
+    /// The session that goes on from a scrape. One comes out, however many ask at once; it goes on
     /// being made when the caller goes away.
     ///
     /// # Errors
     /// When the scrape is unknown or another owner's, when it cannot be done again, or when its
-    /// session has ended: it is not made anew.
+    /// session has ended: it is not made anew. When the session to begin with is not the caller's.
     pub async fn session(
         &self,
         caller: &Caller,
         id: ScrapeId,
-        life: Life,
+        begin: Begin,
     ) -> Result<SessionId, Error> {
         let record = self.record(&caller.owner, id).await?;
         if let Some(session) = record.session {
@@ -271,25 +288,30 @@ impl Scrapes {
         let (this, caller, turn) = (self.clone(), caller.clone(), self.turn(id));
         let first = tokio::spawn(async move {
             let _turn = turn.lock().await;
-            this.first(&caller, id, life).await
+            this.first(&caller, id, begin).await
         });
         first.await.map_err(|_| Error::Crashed)?
     }
 
     /// Makes the session, unless another has meanwhile.
-    async fn first(&self, caller: &Caller, id: ScrapeId, life: Life) -> Result<SessionId, Error> {
+    async fn first(&self, caller: &Caller, id: ScrapeId, begin: Begin) -> Result<SessionId, Error> {
         let record = self.record(&caller.owner, id).await?;
         if let Some(session) = record.session {
             return self.live(&caller.owner, id, session).await;
         }
-        let session = match self.adopt(caller, id, life).await? {
-            Some(session) => session.id,
-            None => self.replay(caller, &record, life).await?.id,
+        let session = match begin {
+            Begin::In(session) => self.replay_in(caller, &record, session).await?,
+            Begin::Anew(life) => match self.adopt(caller, id, life).await? {
+                Some(session) => session.id,
+                None => self.replay(caller, &record, life).await?.id,
+            },
         };
         lock(&self.0.kept).remove(&id);
         if let Err(error) = self.0.store.set_scrape_session(id, session).await {
-            // Nobody would find it again.
-            self.0.registry.stop(&caller.owner, session).await?;
+            if let Begin::Anew(_) = begin {
+                // Nobody would find it again.
+                self.0.registry.stop(&caller.owner, session).await?;
+            }
             return Err(error.into());
         }
         Ok(session)
@@ -314,30 +336,51 @@ impl Scrapes {
         record: &ScrapeRecord,
         life: Life,
     ) -> Result<SessionView, Error> {
-        let options = record.options.as_deref();
-        let options = options.and_then(|options| serde_json::from_str(options).ok());
-        let mut options: ScrapeOptions = options.ok_or(Error::NoReplay)?;
-        options.wait_for = options.wait_for.min(REPLAY_WAIT);
+        let options = replayed(record).ok_or(Error::NoReplay)?;
         let (lent, deadline, _) = self.lend(record.id, caller, &options).await?;
+        self.load_again(&lent.live(), &options, deadline).await?;
+        Ok(lent.hand_over(life.ttl, life.idle_ttl).await?)
+    }
+
+    /// Does a scrape again in a session that there is; one that was not kept leaves its page as it is.
+    async fn replay_in(
+        &self,
+        caller: &Caller,
+        record: &ScrapeRecord,
+        session: SessionId,
+    ) -> Result<SessionId, Error> {
+        let live = self.0.registry.live(&caller.owner, session).await?;
+        if let Some(options) = replayed(record) {
+            let (_, deadline) = self.time(&options);
+            self.load_again(&live, &options, deadline).await?;
+        }
+        Ok(session)
+    }
+
+    async fn load_again(
+        &self,
+        live: &Live,
+        options: &ScrapeOptions,
+        deadline: Instant,
+    ) -> Result<(), Error> {
         let work = async {
             let left = deadline.saturating_duration_since(Instant::now());
-            let mut tab = load::attach(&lent, &options, left).await?;
-            load::goto(&lent, &mut tab, &options).await?;
+            let mut tab = load::attach(live, options, left).await?;
+            load::goto(live, &mut tab, options).await?;
             let how = perform::How {
                 mobile: options.mobile,
                 max_html: self.0.config.max_html,
                 is_replay: true,
             };
             perform::all(&mut tab, &options.actions, how).await?;
-            tab.leave(load::must_hold(&options));
+            tab.leave(load::must_hold(options));
             Ok(())
         };
         let done: Result<(), Error> = tokio::select! {
             done = work => done,
-            error = lent.ends() => return Err(error.into()),
+            error = live.ends() => return Err(error.into()),
         };
-        done.map_err(|error| Error::Replay(Box::new(error)))?;
-        Ok(lent.hand_over(life.ttl, life.idle_ttl).await?)
+        done.map_err(|error| Error::Replay(Box::new(error)))
     }
 
     /// Ends the session made of a scrape.
@@ -394,6 +437,14 @@ impl Scrapes {
         turns.insert(id, Arc::downgrade(&turn));
         turn
     }
+}
+
+/// How a scrape is done again; none when that was not kept.
+fn replayed(record: &ScrapeRecord) -> Option<ScrapeOptions> {
+    let options = record.options.as_deref()?;
+    let mut options: ScrapeOptions = serde_json::from_str(options).ok()?;
+    options.wait_for = options.wait_for.min(REPLAY_WAIT);
+    Some(options)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -17,7 +17,7 @@ use super::scrape_request::ScrapeRequest;
 use super::sessions::{ACTIVITY_TTL_SECONDS, Deleted, TTL_SECONDS, seconds};
 use super::{ApiError, Gateway};
 use crate::id::ScrapeId;
-use crate::scrape::{Document, Error, Life, ScrapeOptions};
+use crate::scrape::{Begin, Document, Error, Life, ScrapeOptions};
 
 /// A page as a document.
 #[derive(Debug, Serialize, ToSchema)]
@@ -99,9 +99,9 @@ pub(super) struct InteractRequest {
     /// Without an execution, in seconds; likewise.
     #[schema(minimum = 10, maximum = 3600)]
     activity_ttl: Option<u64>,
-    /// Not there yet.
-    #[schema(value_type = Option<Object>)]
-    existing_session_id: Option<Value>,
+    /// With the first call: a session of the caller's to load the page in, which keeps its own life.
+    #[schema(value_type = Option<uuid::Uuid>)]
+    existing_session_id: Option<String>,
 }
 
 /// What became of the code on a scraped page. `success` says how the code ended.
@@ -147,10 +147,14 @@ pub(super) async fn interact(
         )?,
     };
     let options = request.code.options(gateway.output)?;
-    if request.existing_session_id.is_some() {
-        return Err(Error::NotSupported("existingSessionId".into()).into());
-    }
-    let session = gateway.scrapes.session(&caller, id, life).await?;
+    let begin = match &request.existing_session_id {
+        None => Begin::Anew(life),
+        Some(session) => {
+            let bad = |_| ApiError::bad_field("existingSessionId", "is not a UUID");
+            Begin::In(session.parse().map_err(bad)?)
+        }
+    };
+    let session = gateway.scrapes.session(&caller, id, begin).await?;
     let (view, _) = gateway.registry.get(&caller.owner, session).await?;
     let cdp_url = cdp_url(&base, &view);
     let ran = run(&gateway, &caller, session, options).await?;

@@ -7,7 +7,7 @@ mod sessions;
 
 pub use ends::Settled;
 pub use execution::{Execution, Place};
-pub use lent::Lent;
+pub use lent::{Lent, Live};
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

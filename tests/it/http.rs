@@ -1,6 +1,7 @@
 //! The HTTP gateway against the real daemon: what clients send, and what they count on.
 
 mod cdp;
+mod existing;
 mod guards;
 mod interact;
 mod server;

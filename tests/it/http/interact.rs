@@ -12,7 +12,7 @@ use crate::outcomes::runs;
 use crate::shared::site;
 
 /// Scrapes a page of the site; where it is interacted with.
-async fn scraped(http: &Http, page: &str) -> String {
+pub(super) async fn scraped(http: &Http, page: &str) -> String {
     let body = json!({ "url": site().url(page) });
     let reply = http.post("/v2/scrape", &body).await.good();
     let id = reply["data"]["metadata"]["scrapeId"].as_str().unwrap();
