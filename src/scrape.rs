@@ -9,6 +9,7 @@
 
 mod actions;
 mod capture;
+mod config;
 mod convert;
 mod document;
 mod error;
@@ -23,12 +24,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
+use crate::egress::Blocking;
 use crate::id::{ScrapeId, SessionId};
-use crate::limits::Bytes;
 use crate::session::{
     self, Bill, Lent, Live, Registry, SessionOptions, SessionView, Settled, State,
 };
@@ -36,6 +36,7 @@ use crate::store::{ScrapeRecord, SessionKind, Store};
 use crate::tenant::{Caller, Owner};
 
 pub use actions::{Action, ActionResults, Direction, Paper, ScrapedPage, ScriptResult};
+pub use config::Config;
 pub use document::Document;
 pub use error::Error;
 pub use format::{Format, Screenshot, Viewport};
@@ -47,60 +48,6 @@ const SPARE: Duration = Duration::from_secs(60);
 const REPLAY_WAIT: u64 = 30_000;
 /// Largest document that is kept to be read again.
 const MAX_KEPT: usize = 32 << 20;
-
-/// Config section `[scrape]`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Config {
-    /// How long a scrape may take that does not say it.
-    #[serde(with = "humantime_serde")]
-    pub timeout: Duration,
-    /// How long one may ask for; more is cut to this.
-    #[serde(with = "humantime_serde")]
-    pub max_timeout: Duration,
-    /// Largest HTML of a page.
-    pub max_html: Bytes,
-    /// How long a scrape's browser is kept for the first interaction; 0: not at all.
-    #[serde(with = "humantime_serde")]
-    pub keep: Duration,
-    /// Browsers kept at a time; the oldest ends first.
-    pub keep_at_most: usize,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            timeout: Duration::from_secs(30),
-            max_timeout: Duration::from_secs(300),
-            max_html: Bytes::mib(10),
-            keep: Duration::from_secs(60),
-            keep_at_most: 8,
-        }
-    }
-}
-
-impl Config {
-    /// Checks every key.
-    ///
-    /// # Errors
-    /// The first that cannot be used, and why.
-    pub fn check(&self) -> Result<(), (&'static str, String)> {
-        const LONGEST: Duration = Duration::from_secs(3000);
-        if self.timeout < Duration::from_secs(1) || self.timeout > self.max_timeout {
-            return Err(("scrape.timeout", "must be 1s to scrape.max_timeout".into()));
-        }
-        if self.max_timeout > LONGEST {
-            return Err(("scrape.max_timeout", "is more than 50 minutes".into()));
-        }
-        if self.keep > Duration::from_secs(3600) {
-            return Err(("scrape.keep", "is more than an hour".into()));
-        }
-        if !(1..=Bytes::mib(100).0).contains(&self.max_html.0) {
-            return Err(("scrape.max_html", "must be 1 byte to 100 MiB".into()));
-        }
-        Ok(())
-    }
-}
 
 /// All scrapes; cheap to clone.
 #[derive(Clone, Debug)]
@@ -151,6 +98,12 @@ impl Scrapes {
     /// Scrapes over these sessions, kept in this store.
     #[must_use]
     pub fn new(registry: Registry, store: Store, config: Config) -> Self {
+        if let Some(list) = &config.blocked {
+            tracing::info!(
+                hosts = list.len(),
+                "scrapes leave out what is on the block list"
+            );
+        }
         let conversions = std::thread::available_parallelism().map_or(2, usize::from);
         Self(Arc::new(Inner {
             registry,
@@ -197,6 +150,7 @@ impl Scrapes {
         let config = &self.0.config;
         let (lent, deadline, limit) = self.lend(id, caller, options).await?;
         let live = lent.live();
+        let _blocking = self.block_ads(&live, options);
         let work = async {
             let left = deadline.saturating_duration_since(Instant::now());
             let mut tab = load::attach(&live, options, left).await?;
@@ -216,6 +170,11 @@ impl Scrapes {
                 &self.0.conversions,
             );
             let mut document = taken.await?;
+            if options.block_ads == Some(true) && config.blocked.is_none() {
+                document.warn(
+                    "blockAds: no scrape.block_list is configured; nothing was blocked".into(),
+                );
+            }
             document.actions = (!options.actions.is_empty()).then_some(done);
             tab.leave(load::must_hold(options));
             Ok(document)
@@ -257,6 +216,14 @@ impl Scrapes {
         let config = &self.0.config;
         let limit = options.time_limit(config.timeout, config.max_timeout);
         (limit, Instant::now() + limit)
+    }
+
+    /// Blocks what is configured, if it is to be, for as long as what this gives is held.
+    fn block_ads(&self, live: &Live, options: &ScrapeOptions) -> Option<Blocking> {
+        let list = self.0.config.blocked.as_ref()?;
+        let is_wanted = options.block_ads.unwrap_or(true);
+        let way_out = live.way_out().filter(|_| is_wanted)?;
+        Some(way_out.block(Arc::clone(list), &options.url))
     }
 
     /// A scrape's document as JSON.
@@ -363,6 +330,7 @@ impl Scrapes {
         options: &ScrapeOptions,
         deadline: Instant,
     ) -> Result<(), Error> {
+        let _blocking = self.block_ads(live, options);
         let work = async {
             let left = deadline.saturating_duration_since(Instant::now());
             let mut tab = load::attach(live, options, left).await?;
