@@ -186,7 +186,7 @@ async fn a_restart_leaves_scrapes_to_be_replayed_and_sessions_gone() {
     let directory = tempfile::tempdir().unwrap();
     let data_dir = directory.path().join("data");
     let place = [("PAGEBOX_DATA_DIR", data_dir.to_str().unwrap())];
-    let start = || Daemon::start_in(binary(), "", &[], &place);
+    let start = || Daemon::start_in(binary(), "", &["--host-loopback", "*"], &place);
     let (used, unused, standalone) = {
         let daemon = start();
         let http = Http::new(&daemon.url());

@@ -74,7 +74,7 @@ async fn a_session_of_somebody_else_is_refused() {
         format!("Bearer {key}")
     });
     let place = [("PAGEBOX_DATA_DIR", data_dir.to_str().unwrap())];
-    let daemon = Daemon::start_in(binary(), "", &[], &place);
+    let daemon = Daemon::start_in(binary(), "", &["--host-loopback", "*"], &place);
     let http = Http::new(&daemon.url());
     let post = async |who: &str, path: &str, body: Value| -> Reply {
         let headers = [("authorization", who)];
