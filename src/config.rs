@@ -245,7 +245,9 @@ impl Config {
     /// # Errors
     /// The key whose file cannot be read, or does not hold what it must.
     pub fn read_files(&mut self) -> Result<(), Error> {
-        Ok(self.egress.read_files()?)
+        self.egress.read_files()?;
+        let scrape = self.scrape.read_files();
+        scrape.map_err(|(key, message)| Error::Invalid { key, message })
     }
 
     /// Whether this address may be served. Not known before the store is open, so not part of

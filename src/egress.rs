@@ -16,6 +16,7 @@
 
 mod address;
 mod answer;
+mod block_list;
 mod copy;
 mod dial;
 mod forward;
@@ -42,7 +43,7 @@ mod watched;
 mod tests;
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -50,6 +51,7 @@ use hyper::Uri;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
+pub use block_list::BlockList;
 pub use log::{Log, LoggedRequest, NetworkUsage, Verdict};
 pub use options::{MAX_RULES, NetworkOptions, OptionsError, Proxy, ProxyError};
 pub use places::Places;
@@ -61,10 +63,12 @@ use crate::limits::Bytes;
 
 use answer::Failure;
 pub use answer::FailureKind;
+use block_list::Blocked;
 use copy::Buffers;
 use dial::Room;
 use policy::Route;
 use session_policy::SessionPolicy;
+use target::{Host, Target};
 use uplink::Uplink;
 
 /// Config section `[egress]`.
@@ -180,6 +184,7 @@ impl Default for Limits {
 #[derive(Debug)]
 pub struct Egress {
     policy: SessionPolicy,
+    blocked: Mutex<Option<Blocked>>,
     uplink: Box<dyn Uplink>,
     own_loopback: Arc<dyn OwnLoopback>,
     log: Arc<Log>,
@@ -245,6 +250,7 @@ impl Egress {
         let uplink = upstream::chain(direct, upstream, options.proxy.clone(), &policy);
         Self {
             policy: SessionPolicy::new(policy, options),
+            blocked: Mutex::default(),
             uplink,
             own_loopback,
             own_log: Arc::new(Log::unread()),
@@ -255,6 +261,29 @@ impl Egress {
             browser_room: Room::new(),
             code_room: Room::new(),
             buffers: Buffers::new(),
+        }
+    }
+
+    /// Refuses the browser what is on a list, but `page`'s own host, until what this gives is dropped.
+    #[must_use]
+    pub fn block(self: &Arc<Self>, list: Arc<BlockList>, page: &str) -> Blocking {
+        let page = url::Url::parse(page).ok();
+        let host = page.as_ref().and_then(url::Url::host_str);
+        let but = host.and_then(|host| Host::parse(host).ok());
+        *self.blocked() = Some(Blocked { list, but });
+        Blocking(Arc::clone(self))
+    }
+
+    fn blocked(&self) -> MutexGuard<'_, Option<Blocked>> {
+        self.blocked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check_blocked(&self, source: Source, target: &Target) -> Result<(), Refusal> {
+        let blocked = self.blocked();
+        let blocked = blocked.as_ref().filter(|_| source == Source::Browser);
+        match blocked.and_then(|blocked| blocked.entry(&target.host)) {
+            Some(entry) => Err(Refusal::Blocked(entry.to_owned())),
+            None => Ok(()),
         }
     }
 
@@ -304,6 +333,16 @@ impl Egress {
             Source::Browser => &self.browser_room,
             Source::Code => &self.code_room,
         }
+    }
+}
+
+/// While a block list holds.
+#[derive(Debug)]
+pub struct Blocking(Arc<Egress>);
+
+impl Drop for Blocking {
+    fn drop(&mut self) {
+        *self.0.blocked() = None;
     }
 }
 

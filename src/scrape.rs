@@ -9,6 +9,7 @@
 
 mod actions;
 mod capture;
+mod config;
 mod convert;
 mod document;
 mod error;
@@ -23,17 +24,19 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
+use crate::egress::Blocking;
 use crate::id::{ScrapeId, SessionId};
-use crate::limits::Bytes;
-use crate::session::{self, Bill, Lent, Registry, SessionOptions, SessionView};
+use crate::session::{
+    self, Bill, Lent, Live, Registry, SessionOptions, SessionView, Settled, State,
+};
 use crate::store::{ScrapeRecord, SessionKind, Store};
 use crate::tenant::{Caller, Owner};
 
 pub use actions::{Action, ActionResults, Direction, Paper, ScrapedPage, ScriptResult};
+pub use config::Config;
 pub use document::Document;
 pub use error::Error;
 pub use format::{Format, Screenshot, Viewport};
@@ -45,60 +48,6 @@ const SPARE: Duration = Duration::from_secs(60);
 const REPLAY_WAIT: u64 = 30_000;
 /// Largest document that is kept to be read again.
 const MAX_KEPT: usize = 32 << 20;
-
-/// Config section `[scrape]`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Config {
-    /// How long a scrape may take that does not say it.
-    #[serde(with = "humantime_serde")]
-    pub timeout: Duration,
-    /// How long one may ask for; more is cut to this.
-    #[serde(with = "humantime_serde")]
-    pub max_timeout: Duration,
-    /// Largest HTML of a page.
-    pub max_html: Bytes,
-    /// How long a scrape's browser is kept for the first interaction; 0: not at all.
-    #[serde(with = "humantime_serde")]
-    pub keep: Duration,
-    /// Browsers kept at a time; the oldest ends first.
-    pub keep_at_most: usize,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            timeout: Duration::from_secs(30),
-            max_timeout: Duration::from_secs(300),
-            max_html: Bytes::mib(10),
-            keep: Duration::from_secs(60),
-            keep_at_most: 8,
-        }
-    }
-}
-
-impl Config {
-    /// Checks every key.
-    ///
-    /// # Errors
-    /// The first that cannot be used, and why.
-    pub fn check(&self) -> Result<(), (&'static str, String)> {
-        const LONGEST: Duration = Duration::from_secs(3000);
-        if self.timeout < Duration::from_secs(1) || self.timeout > self.max_timeout {
-            return Err(("scrape.timeout", "must be 1s to scrape.max_timeout".into()));
-        }
-        if self.max_timeout > LONGEST {
-            return Err(("scrape.max_timeout", "is more than 50 minutes".into()));
-        }
-        if self.keep > Duration::from_secs(3600) {
-            return Err(("scrape.keep", "is more than an hour".into()));
-        }
-        if !(1..=Bytes::mib(100).0).contains(&self.max_html.0) {
-            return Err(("scrape.max_html", "must be 1 byte to 100 MiB".into()));
-        }
-        Ok(())
-    }
-}
 
 /// All scrapes; cheap to clone.
 #[derive(Clone, Debug)]
@@ -114,6 +63,16 @@ struct Inner {
     /// Held by the one that makes a scrape's session.
     turns: Mutex<HashMap<ScrapeId, Weak<tokio::sync::Mutex<()>>>>,
     conversions: Arc<Semaphore>,
+}
+
+/// What the session that goes on from a scrape is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// The browser the scrape was done in, when that is still kept, else a new one in which it is
+    /// done again.
+    Anew(Life),
+    /// A session of the caller's, in which it is done again.
+    In(SessionId),
 }
 
 /// How long the session of a scrape lives from its first interaction.
@@ -139,6 +98,12 @@ impl Scrapes {
     /// Scrapes over these sessions, kept in this store.
     #[must_use]
     pub fn new(registry: Registry, store: Store, config: Config) -> Self {
+        if let Some(list) = &config.blocked {
+            tracing::info!(
+                hosts = list.len(),
+                "scrapes leave out what is on the block list"
+            );
+        }
         let conversions = std::thread::available_parallelism().map_or(2, usize::from);
         Self(Arc::new(Inner {
             registry,
@@ -168,7 +133,7 @@ impl Scrapes {
         };
         let kept = json.filter(|json| json.len() <= MAX_KEPT);
         self.0.store.add_scrape(record, kept).await?;
-        let session = lent.id();
+        let session = lent.live().id();
         lent.keep(self.0.config.keep, self.0.config.keep_at_most);
         let mut kept = lock(&self.0.kept);
         kept.retain(|_, session| self.0.registry.is_kept(*session));
@@ -184,10 +149,12 @@ impl Scrapes {
     ) -> Result<(Document, Lent), Error> {
         let config = &self.0.config;
         let (lent, deadline, limit) = self.lend(id, caller, options).await?;
+        let live = lent.live();
+        let _blocking = self.block_ads(&live, options);
         let work = async {
             let left = deadline.saturating_duration_since(Instant::now());
-            let mut tab = load::attach(&lent, options, left).await?;
-            let loaded = load::goto(&lent, &mut tab, options).await?;
+            let mut tab = load::attach(&live, options, left).await?;
+            let loaded = load::goto(&live, &mut tab, options).await?;
             let how = perform::How {
                 mobile: options.mobile,
                 max_html: config.max_html,
@@ -203,13 +170,18 @@ impl Scrapes {
                 &self.0.conversions,
             );
             let mut document = taken.await?;
+            if options.block_ads == Some(true) && config.blocked.is_none() {
+                document.warn(
+                    "blockAds: no scrape.block_list is configured; nothing was blocked".into(),
+                );
+            }
             document.actions = (!options.actions.is_empty()).then_some(done);
             tab.leave(load::must_hold(options));
             Ok(document)
         };
         let document = tokio::select! {
             done = work => done,
-            error = lent.ends() => Err(error.into()),
+            error = live.ends() => Err(error.into()),
         };
         let document = document.map_err(|error| match error {
             Error::Timeout { .. } => Error::Timeout { limit },
@@ -225,9 +197,7 @@ impl Scrapes {
         caller: &Caller,
         options: &ScrapeOptions,
     ) -> Result<(Lent, Instant, Duration), Error> {
-        let config = &self.0.config;
-        let limit = options.time_limit(config.timeout, config.max_timeout);
-        let deadline = Instant::now() + limit;
+        let (limit, deadline) = self.time(options);
         let life = limit + SPARE;
         let session = SessionOptions {
             ttl: life,
@@ -241,6 +211,21 @@ impl Scrapes {
         Ok((lent, deadline, limit))
     }
 
+    /// How long a scrape may take, and until when that is.
+    fn time(&self, options: &ScrapeOptions) -> (Duration, Instant) {
+        let config = &self.0.config;
+        let limit = options.time_limit(config.timeout, config.max_timeout);
+        (limit, Instant::now() + limit)
+    }
+
+    /// Blocks what is configured, if it is to be, for as long as what this gives is held.
+    fn block_ads(&self, live: &Live, options: &ScrapeOptions) -> Option<Blocking> {
+        let list = self.0.config.blocked.as_ref()?;
+        let is_wanted = options.block_ads.unwrap_or(true);
+        let way_out = live.way_out().filter(|_| is_wanted)?;
+        Some(way_out.block(Arc::clone(list), &options.url))
+    }
+
     /// A scrape's document as JSON.
     ///
     /// # Errors
@@ -251,18 +236,17 @@ impl Scrapes {
         document.ok_or(Error::NotKept(id))
     }
 
-    /// The session that goes on from a scrape: the browser it was done in, when that is still kept,
-    /// else a new one in which it was done again. One comes out, however many ask at once; it goes on
+    /// The session that goes on from a scrape. One comes out, however many ask at once; it goes on
     /// being made when the caller goes away.
     ///
     /// # Errors
     /// When the scrape is unknown or another owner's, when it cannot be done again, or when its
-    /// session has ended: it is not made anew.
+    /// session has ended: it is not made anew. When the session to begin with is not the caller's.
     pub async fn session(
         &self,
         caller: &Caller,
         id: ScrapeId,
-        life: Life,
+        begin: Begin,
     ) -> Result<SessionId, Error> {
         let record = self.record(&caller.owner, id).await?;
         if let Some(session) = record.session {
@@ -271,25 +255,30 @@ impl Scrapes {
         let (this, caller, turn) = (self.clone(), caller.clone(), self.turn(id));
         let first = tokio::spawn(async move {
             let _turn = turn.lock().await;
-            this.first(&caller, id, life).await
+            this.first(&caller, id, begin).await
         });
         first.await.map_err(|_| Error::Crashed)?
     }
 
     /// Makes the session, unless another has meanwhile.
-    async fn first(&self, caller: &Caller, id: ScrapeId, life: Life) -> Result<SessionId, Error> {
+    async fn first(&self, caller: &Caller, id: ScrapeId, begin: Begin) -> Result<SessionId, Error> {
         let record = self.record(&caller.owner, id).await?;
         if let Some(session) = record.session {
             return self.live(&caller.owner, id, session).await;
         }
-        let session = match self.adopt(caller, id, life).await? {
-            Some(session) => session.id,
-            None => self.replay(caller, &record, life).await?.id,
+        let session = match begin {
+            Begin::In(session) => self.replay_in(caller, &record, session).await?,
+            Begin::Anew(life) => match self.adopt(caller, id, life).await? {
+                Some(session) => session.id,
+                None => self.replay(caller, &record, life).await?.id,
+            },
         };
         lock(&self.0.kept).remove(&id);
         if let Err(error) = self.0.store.set_scrape_session(id, session).await {
-            // Nobody would find it again.
-            self.0.registry.stop(&caller.owner, session).await?;
+            if let Begin::Anew(_) = begin {
+                // Nobody would find it again.
+                self.0.registry.stop(&caller.owner, session).await?;
+            }
             return Err(error.into());
         }
         Ok(session)
@@ -314,57 +303,73 @@ impl Scrapes {
         record: &ScrapeRecord,
         life: Life,
     ) -> Result<SessionView, Error> {
-        let options = record.options.as_deref();
-        let options = options.and_then(|options| serde_json::from_str(options).ok());
-        let mut options: ScrapeOptions = options.ok_or(Error::NoReplay)?;
-        options.wait_for = options.wait_for.min(REPLAY_WAIT);
+        let options = replayed(record).ok_or(Error::NoReplay)?;
         let (lent, deadline, _) = self.lend(record.id, caller, &options).await?;
+        self.load_again(&lent.live(), &options, deadline).await?;
+        Ok(lent.hand_over(life.ttl, life.idle_ttl).await?)
+    }
+
+    /// Does a scrape again in a session that there is; one that was not kept leaves its page as it is.
+    async fn replay_in(
+        &self,
+        caller: &Caller,
+        record: &ScrapeRecord,
+        session: SessionId,
+    ) -> Result<SessionId, Error> {
+        let live = self.0.registry.live(&caller.owner, session).await?;
+        if let Some(options) = replayed(record) {
+            let (_, deadline) = self.time(&options);
+            self.load_again(&live, &options, deadline).await?;
+        }
+        Ok(session)
+    }
+
+    async fn load_again(
+        &self,
+        live: &Live,
+        options: &ScrapeOptions,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        let _blocking = self.block_ads(live, options);
         let work = async {
             let left = deadline.saturating_duration_since(Instant::now());
-            let mut tab = load::attach(&lent, &options, left).await?;
-            load::goto(&lent, &mut tab, &options).await?;
+            let mut tab = load::attach(live, options, left).await?;
+            load::goto(live, &mut tab, options).await?;
             let how = perform::How {
                 mobile: options.mobile,
                 max_html: self.0.config.max_html,
                 is_replay: true,
             };
             perform::all(&mut tab, &options.actions, how).await?;
-            tab.leave(load::must_hold(&options));
+            tab.leave(load::must_hold(options));
             Ok(())
         };
         let done: Result<(), Error> = tokio::select! {
             done = work => done,
-            error = lent.ends() => return Err(error.into()),
+            error = live.ends() => return Err(error.into()),
         };
-        done.map_err(|error| Error::Replay(Box::new(error)))?;
-        Ok(lent.hand_over(life.ttl, life.idle_ttl).await?)
+        done.map_err(|error| Error::Replay(Box::new(error)))
     }
 
-    /// Ends the session made of a scrape: what it used, and whether this ended it.
+    /// Ends the session made of a scrape.
     ///
     /// # Errors
     /// When the scrape is unknown or another owner's, or no session was made of it.
-    pub async fn stop(&self, owner: &Owner, id: ScrapeId) -> Result<(Bill, bool), Error> {
+    pub async fn stop(&self, owner: &Owner, id: ScrapeId) -> Result<Settled, Error> {
         let record = self.record(owner, id).await.map_err(|error| match error {
             Error::Unknown(id) => Error::NeverInteracted(id),
             other => other,
         })?;
         let session = record.session.ok_or(Error::NeverInteracted(id))?;
-        let registry = &self.0.registry;
-        let is_live = match self.live(owner, id, session).await {
-            Ok(session) => {
-                registry.stop(owner, session).await?;
-                true
-            }
-            Err(Error::Destroyed(_)) => false,
-            Err(error) => return Err(error),
-        };
-        let bill = match registry.bill(owner, session).await {
+        match self.0.registry.settle(owner, session).await {
             // Its record has expired.
-            Err(session::Error::SessionUnknown(_)) => Bill::NOTHING,
-            bill => bill?,
-        };
-        Ok((bill, is_live))
+            Err(session::Error::SessionUnknown(_)) => Ok(Settled {
+                state: State::Stopped,
+                bill: Bill::NOTHING,
+                was_over: true,
+            }),
+            settled => Ok(settled?),
+        }
     }
 
     async fn record(&self, owner: &Owner, id: ScrapeId) -> Result<ScrapeRecord, Error> {
@@ -384,7 +389,7 @@ impl Scrapes {
     ) -> Result<SessionId, Error> {
         use session::Error as S;
         match self.0.registry.get(owner, session).await {
-            Ok((view, _)) if view.state == session::State::Ready => Ok(session),
+            Ok((view, _)) if view.state == State::Ready => Ok(session),
             Ok(_) | Err(S::SessionUnknown(_) | S::SessionEnded { .. }) => Err(Error::Destroyed(id)),
             Err(error) => Err(error.into()),
         }
@@ -400,6 +405,14 @@ impl Scrapes {
         turns.insert(id, Arc::downgrade(&turn));
         turn
     }
+}
+
+/// How a scrape is done again; none when that was not kept.
+fn replayed(record: &ScrapeRecord) -> Option<ScrapeOptions> {
+    let options = record.options.as_deref()?;
+    let mut options: ScrapeOptions = serde_json::from_str(options).ok()?;
+    options.wait_for = options.wait_for.min(REPLAY_WAIT);
+    Some(options)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -24,7 +24,7 @@ pub use capability::{CdpAccess, CdpToken};
 pub use collect::{Collected, Text, text_of};
 pub use options::SessionOptions;
 pub use records::Bill;
-pub use registry::{Execution, Lent, Place, Registry, RegistryError};
+pub use registry::{Execution, Lent, Live, Place, Registry, RegistryError, Settled};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -70,7 +70,7 @@ pub(super) async fn dial(
     target: &Target,
     earlier: Option<Recording>,
 ) -> Result<Dialled, Failure> {
-    let (log, connected) = match check_target(egress, target) {
+    let (log, connected) = match check_target(egress, source, target) {
         Ok(route) => (
             egress.log(route),
             connect(egress, source, target, route).await,
@@ -103,9 +103,10 @@ pub(super) async fn dial(
     })
 }
 
-/// The rules of the host and the port, then the byte limit of what leaves the session.
-fn check_target(egress: &Egress, target: &Target) -> Result<Route, Refusal> {
+/// The rules of the host and the port, the block list, then the byte limit of what leaves the session.
+fn check_target(egress: &Egress, source: Source, target: &Target) -> Result<Route, Refusal> {
     let route = egress.policy.check_target(target)?;
+    egress.check_blocked(source, target)?;
     egress.log(route).check()?;
     Ok(route)
 }
@@ -249,7 +250,7 @@ pub(super) fn check_again(
     target: &Target,
     address: Option<IpAddr>,
 ) -> Result<Route, Failure> {
-    let checked = check_target(egress, target).and_then(|route| {
+    let checked = check_target(egress, source, target).and_then(|route| {
         match (route, address) {
             (Route::HostLoopback | Route::OwnLoopback, _) => {}
             (Route::Outside, Some(address)) => {

@@ -71,6 +71,8 @@ pub enum Refusal {
     Offline,
     /// The session has used up its bytes.
     ByteLimit,
+    /// This entry of the block list.
+    Blocked(String),
 }
 
 impl fmt::Display for Refusal {
@@ -86,6 +88,7 @@ impl fmt::Display for Refusal {
             Self::SessionAllow => f.write_str("session allow"),
             Self::Offline => f.write_str("offline"),
             Self::ByteLimit => f.write_str("byte-limit"),
+            Self::Blocked(entry) => write!(f, "block-list {entry}"),
         }
     }
 }

@@ -14,11 +14,10 @@ use super::error::{ErrorBody, Failures, NoSession, NotStarted};
 use super::execution::{Code, Ran, run};
 use super::extract::{Body, Caller, Params};
 use super::scrape_request::ScrapeRequest;
-use super::sessions::{ACTIVITY_TTL_SECONDS, TTL_SECONDS, seconds};
-use super::time::millis;
+use super::sessions::{ACTIVITY_TTL_SECONDS, Deleted, TTL_SECONDS, seconds};
 use super::{ApiError, Gateway};
 use crate::id::ScrapeId;
-use crate::scrape::{Document, Error, Life, ScrapeOptions};
+use crate::scrape::{Begin, Document, Error, Life, ScrapeOptions};
 
 /// A page as a document.
 #[derive(Debug, Serialize, ToSchema)]
@@ -100,9 +99,9 @@ pub(super) struct InteractRequest {
     /// Without an execution, in seconds; likewise.
     #[schema(minimum = 10, maximum = 3600)]
     activity_ttl: Option<u64>,
-    /// Not there yet.
-    #[schema(value_type = Option<Object>)]
-    existing_session_id: Option<Value>,
+    /// With the first call: a session of the caller's to load the page in, which keeps its own life.
+    #[schema(value_type = Option<uuid::Uuid>)]
+    existing_session_id: Option<String>,
 }
 
 /// What became of the code on a scraped page. `success` says how the code ended.
@@ -148,10 +147,14 @@ pub(super) async fn interact(
         )?,
     };
     let options = request.code.options(gateway.output)?;
-    if request.existing_session_id.is_some() {
-        return Err(Error::NotSupported("existingSessionId".into()).into());
-    }
-    let session = gateway.scrapes.session(&caller, id, life).await?;
+    let begin = match &request.existing_session_id {
+        None => Begin::Anew(life),
+        Some(session) => {
+            let bad = |_| ApiError::bad_field("existingSessionId", "is not a UUID");
+            Begin::In(session.parse().map_err(bad)?)
+        }
+    };
+    let session = gateway.scrapes.session(&caller, id, begin).await?;
     let (view, _) = gateway.registry.get(&caller.owner, session).await?;
     let cdp_url = cdp_url(&base, &view);
     let ran = run(&gateway, &caller, session, options).await?;
@@ -165,35 +168,19 @@ pub(super) async fn interact(
     }))
 }
 
-/// A session that was ended.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Stopped {
-    success: bool,
-    status: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    session_duration_ms: Option<u64>,
-    credits_billed: u64,
-}
-
 /// Ends the session of a scrape. Idempotent.
 #[utoipa::path(
     delete, path = "/v2/scrape/{id}/interact", tag = "scrape", operation_id = "stopInteract",
     params(("id" = uuid::Uuid, Path)),
-    responses((status = 200, body = Stopped), Failures, NoSession)
+    responses((status = 200, body = Deleted), Failures, NoSession)
 )]
 pub(super) async fn stop(
     State(gateway): State<Gateway>,
     Caller(caller): Caller,
     Params(id): Params<String>,
-) -> Result<Json<Stopped>, ApiError> {
-    let (bill, is_over_now) = gateway.scrapes.stop(&caller.owner, job(&id)?).await?;
-    Ok(Json(Stopped {
-        success: true,
-        status: "stopped",
-        session_duration_ms: is_over_now.then(|| millis(bill.lived)),
-        credits_billed: bill.credits,
-    }))
+) -> Result<Json<Deleted>, ApiError> {
+    let settled = gateway.scrapes.stop(&caller.owner, job(&id)?).await?;
+    Ok(Json(Deleted::of(settled)))
 }
 
 fn job(id: &str) -> Result<ScrapeId, ApiError> {

@@ -48,7 +48,7 @@ pub(super) struct ScrapeRequest {
     remove_base64_images: Option<bool>,
     /// Does not wait for the page to settle.
     fast_mode: Option<bool>,
-    /// Accepted; nothing is blocked yet.
+    /// Whether hosts of the configured block list are left out; true.
     block_ads: Option<bool>,
     /// Not there yet: answered with 501.
     #[schema(value_type = Option<Object>)]

@@ -17,7 +17,7 @@ use super::extract::{Body, Caller, Params, Session, query_value};
 use super::time::iso;
 use super::time::millis;
 use super::{ApiError, Gateway};
-use crate::session::{SessionOptions, SessionView, State as S};
+use crate::session::{SessionOptions, SessionView, Settled, State as S};
 use crate::store::SessionKind;
 
 pub(super) const TTL_SECONDS: (u64, u64) = (30, 3600);
@@ -329,11 +329,22 @@ pub(super) struct Deleted {
     success: bool,
     /// `stopped` or `failed`.
     status: &'static str,
-    /// How long it lived; left out when it had ended before.
+    /// How long it lived; left out when it had ended before, in this daemon's time.
     #[serde(skip_serializing_if = "Option::is_none")]
     session_duration_ms: Option<u64>,
     /// What it cost.
     credits_billed: u64,
+}
+
+impl Deleted {
+    pub(super) fn of(settled: Settled) -> Self {
+        Self {
+            success: true,
+            status: status(settled.state),
+            session_duration_ms: (!settled.was_over).then(|| millis(settled.bill.lived)),
+            credits_billed: settled.bill.credits,
+        }
+    }
 }
 
 /// Ends a session; the reply comes when nothing of it is left. May be repeated.
@@ -347,16 +358,8 @@ pub(super) async fn delete(
     Caller(caller): Caller,
     Session(id): Session,
 ) -> Result<Json<Deleted>, ApiError> {
-    let (before, _) = gateway.registry.get(&caller.owner, id).await?;
-    let view = gateway.registry.stop(&caller.owner, id).await?;
-    let now = !before.state.ended();
-    let bill = gateway.registry.bill(&caller.owner, id).await?;
-    Ok(Json(Deleted {
-        success: true,
-        status: status(view.state),
-        session_duration_ms: now.then(|| millis(bill.lived)),
-        credits_billed: bill.credits,
-    }))
+    let settled = gateway.registry.settle(&caller.owner, id).await?;
+    Ok(Json(Deleted::of(settled)))
 }
 
 fn no_replay() -> ApiError {

@@ -77,7 +77,7 @@ pub(super) struct QueueStatus {
     jobs_in_queue: usize,
     /// Live sessions.
     active_jobs_in_queue: usize,
-    /// Callers waiting for room.
+    /// Calls waiting for room for their session.
     waiting_jobs_in_queue: usize,
     /// Sessions at once at most.
     max_concurrency: usize,
@@ -97,12 +97,13 @@ pub(super) async fn queue_status(
     let registry = &gateway.registry;
     let (known, _) = registry.list(&caller.owner, &[], None, usize::MAX);
     let active = known.iter().filter(|view| !view.state.ended()).count();
+    let waiting = registry.waiting(&caller.owner);
     let stopped = known.iter().filter(|view| view.state == S::Stopped);
     Json(QueueStatus {
         success: true,
-        jobs_in_queue: active,
+        jobs_in_queue: active + waiting,
         active_jobs_in_queue: active,
-        waiting_jobs_in_queue: 0,
+        waiting_jobs_in_queue: waiting,
         max_concurrency: registry.max_sessions().min(caller.max_sessions),
         most_recent_success: stopped.filter_map(|view| view.end_time).max().map(iso),
     })

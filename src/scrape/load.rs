@@ -8,7 +8,7 @@ use super::Error;
 use super::options::ScrapeOptions;
 use super::tab::Tab;
 use crate::egress::FailureKind;
-use crate::session::Lent;
+use crate::session::Live;
 
 /// How long the last of what a page names may take once its HTML is read.
 const REST: Duration = Duration::from_secs(10);
@@ -36,11 +36,11 @@ pub(super) struct Loaded {
 
 /// Attaches to a session's page, and sets it up as the options say.
 pub(super) async fn attach(
-    lent: &Lent,
+    live: &Live,
     options: &ScrapeOptions,
     limit: Duration,
 ) -> Result<Tab, Error> {
-    let hub = lent.hub().ok_or(Error::Crashed)?;
+    let hub = live.hub().ok_or(Error::Crashed)?;
     let tab = Tab::attach(&hub, limit, &json!(options.headers)).await?;
     if options.ignores_certificates() {
         let ignore = json!({ "ignore": true });
@@ -115,7 +115,7 @@ fn agent(version: &Value, mobile: bool, languages: Option<&str>) -> Value {
 
 /// Loads the page and waits until it is there, and then as long as the options say.
 pub(super) async fn goto(
-    lent: &Lent,
+    live: &Live,
     tab: &mut Tab,
     options: &ScrapeOptions,
 ) -> Result<Loaded, Error> {
@@ -123,7 +123,7 @@ pub(super) async fn goto(
         .call("Page.navigate", json!({ "url": options.url }))
         .await?;
     if let Some(text) = answer["errorText"].as_str().filter(|text| !text.is_empty()) {
-        return Err(classify(lent, tab, text));
+        return Err(classify(live, tab, text));
     }
     let mut warning = None;
     let left = tab.left();
@@ -147,7 +147,7 @@ pub(super) async fn goto(
     }
     let answer = tab.seen().answer().unwrap_or_default();
     if OWN_STATUSES.contains(&answer.status) && answer.mime_type == "text/plain" {
-        own_answer(lent, tab).await?;
+        own_answer(live, tab).await?;
     }
     Ok(Loaded {
         status: answer.status,
@@ -158,9 +158,9 @@ pub(super) async fn goto(
 }
 
 /// An error when the page shown is what the daemon's own proxy answered.
-async fn own_answer(lent: &Lent, tab: &Tab) -> Result<(), Error> {
+async fn own_answer(live: &Live, tab: &Tab) -> Result<(), Error> {
     let url = tab.look("location.href").await?;
-    let Some(way_out) = lent.way_out() else {
+    let Some(way_out) = live.way_out() else {
         return Err(Error::Crashed);
     };
     match way_out.failed_page(url.as_str().unwrap_or_default()) {
@@ -170,8 +170,8 @@ async fn own_answer(lent: &Lent, tab: &Tab) -> Result<(), Error> {
 }
 
 /// What Chromium's word for a navigation that failed means.
-fn classify(lent: &Lent, tab: &Tab, text: &str) -> Error {
-    let way_out = lent.way_out();
+fn classify(live: &Live, tab: &Tab, text: &str) -> Error {
+    let way_out = live.way_out();
     if text == TUNNEL_FAILED
         && let Some(way_out) = way_out
         && let Some(why) = way_out.failed_tunnel()

@@ -57,8 +57,8 @@ pub struct ScrapeOptions {
     pub remove_base64_images: bool,
     /// Does not wait for a loaded page to settle.
     pub fast_mode: bool,
-    /// Requests on the configured filter list are blocked.
-    pub block_ads: bool,
+    /// Hosts of the configured block list are not asked. Not set: they are not, where there is a list.
+    pub block_ads: Option<bool>,
     /// Which browser profile; not supported yet.
     #[serde(skip_serializing)]
     pub profile: Option<Value>,
@@ -91,7 +91,7 @@ impl Default for ScrapeOptions {
             skip_tls_verification: None,
             remove_base64_images: true,
             fast_mode: false,
-            block_ads: true,
+            block_ads: None,
             profile: None,
         }
     }
@@ -304,7 +304,7 @@ mod tests {
         .unwrap();
         assert_eq!(options.url, "http://example.com/a");
         assert_eq!(options.formats.len(), 3);
-        assert!(options.only_main_content && options.block_ads && !options.ignores_certificates());
+        assert!(options.only_main_content && !options.ignores_certificates());
         let stored = serde_json::to_value(&options).unwrap();
         assert_eq!(read(stored).unwrap(), options);
     }

@@ -1,11 +1,13 @@
 //! All sessions of the daemon: opened, found, listed, stopped, drained.
 
+mod ends;
 mod execution;
 mod lent;
 mod sessions;
 
+pub use ends::Settled;
 pub use execution::{Execution, Place};
-pub use lent::Lent;
+pub use lent::{Lent, Live};
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,7 +32,7 @@ use super::room::{Room, Seat};
 use super::shared::{Shared, start_of};
 use super::watch::watch;
 use super::{
-    Bill, CdpAccess, Configs, EndReason, Error, SessionEvent, SessionOptions, SessionView, State,
+    CdpAccess, Configs, EndReason, Error, SessionEvent, SessionOptions, SessionView, State,
 };
 use sessions::Sessions;
 
@@ -312,22 +314,6 @@ impl Registry {
         Ok((shared.view(), shared.network.requests()))
     }
 
-    /// What a session has used until its end, or until now; of any that the store knows.
-    ///
-    /// # Errors
-    /// When it is not known.
-    pub async fn bill(&self, owner: &Owner, id: SessionId) -> Result<Bill, Error> {
-        let known = self.sessions().known(owner, id)?;
-        if let Some(shared) = known {
-            return Ok(shared.bill());
-        }
-        let past = self.inner.records.past(owner, id).await?;
-        Ok(Bill {
-            lived: past.lived,
-            credits: past.credits,
-        })
-    }
-
     /// Says that a prompt is used in a session, which costs more from its start on.
     ///
     /// # Errors
@@ -361,17 +347,6 @@ impl Registry {
         let next = (known.len() > limit).then(|| known[limit.saturating_sub(1)].id);
         let views = known.iter().take(limit).map(|shared| shared.view());
         (views.collect(), next)
-    }
-
-    /// Ends a session, and returns when nothing of it is left. Idempotent.
-    ///
-    /// # Errors
-    /// When it is not known.
-    pub async fn stop(&self, owner: &Owner, id: SessionId) -> Result<SessionView, Error> {
-        let shared = self.find(owner, id).await?;
-        shared.request_end(EndReason::Stopped);
-        shared.wait_ended().await;
-        Ok(shared.view())
     }
 
     /// Opens a session's browser to whoever shows its token; waits until the session is ready.
@@ -442,6 +417,12 @@ impl Registry {
     #[must_use]
     pub fn live_sessions(&self) -> usize {
         self.inner.room.taken()
+    }
+
+    /// Callers of `owner` that wait for room for a session.
+    #[must_use]
+    pub fn waiting(&self, owner: &Owner) -> usize {
+        self.inner.room.waiting(owner)
     }
 
     /// A session, live or ended a while ago.

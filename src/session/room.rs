@@ -94,6 +94,15 @@ impl Room {
         self.lock().taken
     }
 
+    /// How many of `owner`'s callers wait.
+    pub(super) fn waiting(&self, owner: &Owner) -> usize {
+        let mut inner = self.lock();
+        inner.waiting();
+        let mut queues = inner.waiting.iter();
+        let queue = queues.find(|(waiting, _)| waiting == owner);
+        queue.map_or(0, |(_, callers)| callers.len())
+    }
+
     /// A seat is free; it, and any other, goes to those who wait.
     fn leave(&self, owner: &Owner) {
         let given: Vec<_> = {

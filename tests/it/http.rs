@@ -1,6 +1,8 @@
 //! The HTTP gateway against the real daemon: what clients send, and what they count on.
 
+mod advertised;
 mod cdp;
+mod existing;
 mod guards;
 mod interact;
 mod load;

@@ -189,17 +189,28 @@ async fn a_restart_leaves_scrapes_to_be_replayed_and_sessions_gone() {
     let data_dir = directory.path().join("data");
     let place = [("PAGEBOX_DATA_DIR", data_dir.to_str().unwrap())];
     let start = || Daemon::start_in(binary(), "", &["--host-loopback", "*"], &place);
-    let (used, unused) = {
+    let (used, unused, standalone) = {
         let daemon = start();
         let http = Http::new(&daemon.url());
         let used = scrape(&http, "/article.html", json!({})).await;
         interact(&http, &used, "1").await;
-        (used, scrape(&http, "/article.html", json!({})).await)
+        let unused = scrape(&http, "/article.html", json!({})).await;
+        let standalone = http.post("/v2/browser", &json!({})).await.good();
+        (used, unused, standalone)
     };
     let daemon = start();
     let http = Http::new(&daemon.url());
     let body = json!({ "code": "await page.title()" });
     http.post(&interact_path(&used), &body).await.refused(410);
+    let standalone = format!("/v2/browser/{}", standalone["id"].as_str().unwrap());
+    for ended in [interact_path(&used), standalone] {
+        for _ in 0..2 {
+            let stopped = http.delete(&ended).await.good();
+            assert!(stopped["sessionDurationMs"].as_u64() > Some(0), "{stopped}");
+            assert_eq!(stopped["creditsBilled"], 2, "{stopped}");
+            assert_eq!(stopped["status"], "stopped");
+        }
+    }
     let reply = interact(&http, &unused, "await page.title()").await;
     assert_eq!(reply["result"], "How a tide table is made");
     let id = unused["metadata"]["scrapeId"].as_str().unwrap();

@@ -22,7 +22,7 @@ use crate::session::records::Admitted;
 use crate::session::shared::{Shared, start_of};
 use crate::session::{EndReason, Error, SessionOptions, SessionView};
 use crate::store::SessionStart;
-use crate::tenant::Caller;
+use crate::tenant::{Caller, Owner};
 
 /// A session at work for the daemon. Dropping it ends the session.
 #[derive(Debug)]
@@ -31,6 +31,10 @@ pub struct Lent {
     caller: Caller,
     shared: Option<Arc<Shared>>,
 }
+
+/// A live session, for the daemon's own work in it.
+#[derive(Clone, Debug)]
+pub struct Live(Arc<Shared>);
 
 /// The life of a session from the moment it becomes an ordinary one.
 #[derive(Clone, Copy, Debug)]
@@ -100,6 +104,16 @@ impl Registry {
         Ok(Some(shared.view()))
     }
 
+    /// A session of `owner`, once it is ready.
+    ///
+    /// # Errors
+    /// When it is not known, or has ended.
+    pub async fn live(&self, owner: &Owner, id: SessionId) -> Result<Live, Error> {
+        let shared = self.find(owner, id).await?;
+        shared.wait_ready().await?;
+        Ok(Live(shared))
+    }
+
     /// Whether a session is kept, and can be adopted.
     #[must_use]
     pub fn is_kept(&self, id: SessionId) -> bool {
@@ -133,28 +147,10 @@ impl Lent {
         self.shared.as_ref().expect("there until it is given away")
     }
 
-    /// Its id.
+    /// To work in it.
     #[must_use]
-    pub fn id(&self) -> SessionId {
-        self.shared().id
-    }
-
-    /// Its browser; none once it has ended.
-    #[must_use]
-    pub fn hub(&self) -> Option<Hub> {
-        self.shared().hub()
-    }
-
-    /// Its way out; none once it has ended.
-    #[must_use]
-    pub fn way_out(&self) -> Option<Arc<Egress>> {
-        self.shared().way_out.get().and_then(Weak::upgrade)
-    }
-
-    /// Waits until it is asked to end, and says why.
-    pub async fn ends(&self) -> Error {
-        self.shared().end_requested().await;
-        self.shared().ended_error()
+    pub fn live(&self) -> Live {
+        Live(Arc::clone(self.shared()))
     }
 
     /// Leaves it as it is for `time`, to be adopted; the oldest kept ones beyond `at_most` end. Its
@@ -197,6 +193,32 @@ impl Lent {
         admitted.keep();
         self.shared = None;
         Ok(shared.view())
+    }
+}
+
+impl Live {
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> SessionId {
+        self.0.id
+    }
+
+    /// Its browser; none once it has ended.
+    #[must_use]
+    pub fn hub(&self) -> Option<Hub> {
+        self.0.hub()
+    }
+
+    /// Its way out; none once it has ended.
+    #[must_use]
+    pub fn way_out(&self) -> Option<Arc<Egress>> {
+        self.0.way_out.get().and_then(Weak::upgrade)
+    }
+
+    /// Waits until it is asked to end, and says why.
+    pub async fn ends(&self) -> Error {
+        self.0.end_requested().await;
+        self.0.ended_error()
     }
 }
 

@@ -6,9 +6,11 @@ use axum::http::Method;
 use serde_json::{Value, json};
 
 use super::{created, execute, http, path};
+use crate::daemon::Daemon;
+use crate::http_client::Http;
 use crate::leaks::eventually;
 use crate::outcomes::runs;
-use crate::shared::site;
+use crate::shared::{binary, site};
 
 const UNKNOWN: &str = "01a1fc28-7966-7644-9026-0c4c83e9012b";
 
@@ -267,4 +269,30 @@ async fn sessions_are_counted_for_their_owner() {
     assert!(status["mostRecentSuccess"].is_string(), "{status}");
     let credits = http.get("/v2/team/credit-usage").await.good();
     assert!(credits["data"]["remainingCredits"].is_u64(), "{credits}");
+}
+
+#[tokio::test]
+async fn calls_that_wait_for_room_are_counted() {
+    let config = "[session]\nmax_sessions = 1\n\n[tenant]\nwait = \"2m\"\n";
+    let daemon = Daemon::start(binary(), config);
+    let http = Http::new(&daemon.url());
+    let first = created(&http).await;
+    let waiting = tokio::spawn({
+        let http = http.clone();
+        async move { created(&http).await }
+    });
+    let queue = async |active: u64, waiting: u64| {
+        eventually(Duration::from_secs(60), async || {
+            let status = http.get("/v2/team/queue-status").await.good();
+            let jobs = ["activeJobsInQueue", "waitingJobsInQueue", "jobsInQueue"];
+            let is_so = jobs.map(|name| status[name].as_u64().unwrap())
+                == [active, waiting, active + waiting];
+            is_so.then_some(()).ok_or(status.to_string())
+        })
+        .await;
+    };
+    queue(1, 1).await;
+    http.delete(&path(&first)).await.good();
+    waiting.await.unwrap();
+    queue(1, 0).await;
 }
