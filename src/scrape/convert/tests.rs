@@ -131,8 +131,7 @@ fn tables_become_tables() {
     // One without a header row.
     let table =
         markdown("<table><tr><td>a</td><td>b</td></tr><tr><td>1</td><td>2</td></tr></table>");
-    assert_eq!(table.lines().count(), 3, "{table}");
-    assert!(table.lines().nth(1).unwrap().contains("---"), "{table}");
+    assert_eq!(table, "| a | b |\n| - | - |\n| 1 | 2 |");
 }
 
 #[test]
