@@ -42,7 +42,12 @@ impl BlockList {
 
 /// A name has a dot: `localhost`, which hosts files begin with, and top-level domains are none.
 fn host_of(line: &str) -> Option<String> {
-    let line = line.split_once('#').map_or(line, |(before, _)| before);
+    // A comment stands apart; `example.com##.ad` hides an element.
+    let line = match line.split_once('#') {
+        Some((before, _)) if before.is_empty() || before.ends_with(char::is_whitespace) => before,
+        Some(_) => return None,
+        None => line,
+    };
     let adblock = line.trim().strip_prefix("||");
     let name = match adblock {
         Some(rule) => rule.strip_suffix('^')?,
