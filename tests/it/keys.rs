@@ -104,6 +104,20 @@ impl Who<'_> {
     }
 }
 
+/// Waits until a running daemon has read the keys, of which this is the newest, an ordinary one.
+async fn keys_are_read(client: &Client, newest: &str) {
+    let code = async |key| {
+        let owner = None;
+        let listed = Who { client, key, owner }.list().await;
+        listed.map_or_else(|status| status.code(), |_| Code::Ok)
+    };
+    eventually(SOON, async || match (code("").await, code(newest).await) {
+        (Code::Unauthenticated, Code::Ok) => Ok(()),
+        other => Err(format!("without a key, and with the newest: {other:?}")),
+    })
+    .await;
+}
+
 fn refused<T: std::fmt::Debug>(answer: Result<T, Status>) -> (Code, String) {
     let status = answer.unwrap_err();
     (status.code(), reason(&status))
@@ -155,11 +169,7 @@ async fn keys_hold_from_when_they_are_made_until_they_are_revoked() {
     let data_dir = daemon.data_dir();
     let [acme, other] =
         ["acme", "other"].map(|tenant| key(&data_dir, &["create", "--tenant", tenant]));
-    eventually(SOON, async || {
-        let listed = nobody.list().await;
-        listed.map_or(Ok(()), |_| Err("nobody is asked yet".to_owned()))
-    })
-    .await;
+    keys_are_read(&client, &other).await;
     assert_eq!(
         refused(nobody.list().await),
         is(Code::Unauthenticated, "KEY_MISSING")
@@ -240,13 +250,7 @@ async fn a_gateway_names_the_owner_of_each_request_and_nobody_else_does() {
         key: &gateway,
         owner: Some("ada"),
     };
-    eventually(SOON, async || {
-        ada.list()
-            .await
-            .map(drop)
-            .map_err(|status| status.to_string())
-    })
-    .await;
+    keys_are_read(&client, &own).await;
     let bob = Who {
         owner: Some("bob"),
         ..ada
@@ -314,14 +318,7 @@ async fn rate_and_budget_are_refused_with_what_to_do() {
         key: &brief,
         ..poor
     };
-    eventually(SOON, async || {
-        brief
-            .list()
-            .await
-            .map(drop)
-            .map_err(|status| status.to_string())
-    })
-    .await;
+    keys_are_read(&client, brief.key).await;
 
     let bearer = format!("Bearer {slow}");
     let bearer = [("authorization", &*bearer)];
