@@ -10,6 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "proto/pagebox/v1/session.proto",
         "proto/pagebox/v1/execution.proto",
         "proto/pagebox/v1/daemon.proto",
+        "proto/pagebox/v1/profile.proto",
     ];
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(files, ["proto"])?;

@@ -75,6 +75,8 @@ install_packages() {
 		bash bc bsdextrautils bzip2 coreutils curl dash debianutils diffutils file findutils gawk git grep
 		gzip hostname jq less libc-bin ncurses-base ncurses-bin openssl patch perl-base procps sed tar unzip
 		util-linux wget xz-utils zip
+		# packs profiles
+		zstd
 	)
 	if $dev; then
 		# iproute2: tests build networks of their own

@@ -13,9 +13,12 @@ use tracing::{debug, info_span};
 
 use crate::cdp::{self, Hub};
 use crate::limits::Bytes;
-use crate::sandbox::{self, Control, ControlEnd, Network, Sandbox, SandboxSpec, Space};
+use crate::sandbox::{self, Control, ControlEnd, ExitStatus, Network, Sandbox, SandboxSpec, Space};
 
 pub use files::ScratchFiles;
+
+/// How long Chromium may take to write its files and end.
+const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Config section `[browser]`.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -33,6 +36,10 @@ pub struct Config {
     pub open_files: u64,
     /// Largest file it may write.
     pub file_size: Bytes,
+    /// Most it may keep in files of its own: cookies, storage, caches. It is memory.
+    pub data: Bytes,
+    /// How many files and directories that may be.
+    pub data_inodes: u64,
     /// How long it may take until it answers.
     #[serde(with = "humantime_serde")]
     pub start_timeout: Duration,
@@ -47,6 +54,8 @@ impl Default for Config {
             cpu_percent: 200,
             open_files: 4096,
             file_size: Bytes::mib(512),
+            data: Bytes::mib(512),
+            data_inodes: 16_384,
             start_timeout: Duration::from_secs(20),
         }
     }
@@ -135,6 +144,23 @@ impl Browser {
         }
     }
 
+    /// Closes Chromium as a person would, so that all it keeps is in its files; returns when nothing
+    /// of it is left.
+    ///
+    /// # Errors
+    /// When it did not end by itself, and was killed: its files may not be whole.
+    pub async fn close(&self) -> Result<(), Error> {
+        let asked = self.hub.close_browser().await;
+        let ended = tokio::time::timeout(CLOSE_LIMIT, self.sandbox.wait()).await;
+        self.end().await;
+        asked?;
+        match ended {
+            Ok(exit) if exit.status == ExitStatus::Code(0) => Ok(()),
+            Ok(exit) => Err(Error::Unclean(format!("{:?}", exit.status))),
+            Err(_) => Err(Error::Unclean(format!("still there after {CLOSE_LIMIT:?}"))),
+        }
+    }
+
     /// Ends hub and Chromium; returns when nothing of it is left.
     pub async fn end(&self) {
         self.hub.shutdown().await;
@@ -158,7 +184,10 @@ pub enum Error {
     /// It did not answer.
     #[error("chromium did not answer within {0:?}")]
     Slow(Duration),
+    /// It was to close, and did not.
+    #[error("chromium did not close by itself ({0})")]
+    Unclean(String),
     /// The hub could not start on its pipe.
-    #[error("the hub could not start: {0}")]
+    #[error("the hub failed: {0}")]
     Hub(#[from] cdp::Error),
 }

@@ -45,6 +45,9 @@ pub use endpoint::is_loopback_name;
 pub use handshake::{accept_websocket, wants_websocket};
 pub use hub::Hub;
 
+/// Origins a hub remembers at most.
+pub const MAX_ORIGINS: usize = 256;
+
 /// Bounds of a hub.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]

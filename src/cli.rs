@@ -12,6 +12,7 @@ mod key;
 mod limits;
 mod network;
 mod output;
+mod profile;
 mod serve;
 mod session;
 
@@ -48,6 +49,7 @@ enum Command {
     Serve(serve::Args),
     Exec(Box<exec::Args>),
     Session(session::Args),
+    Profile(profile::Args),
     Doctor(doctor::Args),
     Image(image::Args),
     Key(key::Args),
@@ -62,6 +64,7 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Exec(args) => exec::run(*args),
         Command::Session(args) => session::run(args),
+        Command::Profile(args) => profile::run(args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Image(args) => image::run(args),
         Command::Key(args) => key::run(args),
@@ -146,6 +149,11 @@ enum Error {
     Tls(#[from] crate::server::TlsError),
     #[error(transparent)]
     Telemetry(#[from] telemetry::Error),
+    #[error("{path}: {source}")]
+    File {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("cannot read {path}: {source}")]
     ReadCode {
         path: String,
@@ -286,6 +294,7 @@ mod tests {
             "serve",
             "exec",
             "session",
+            "profile",
             "doctor",
             "image",
             "key",

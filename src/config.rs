@@ -20,7 +20,8 @@ use serde::{Deserialize, Serialize};
 use crate::execution::OutputLimits;
 use crate::limits::Bytes;
 use crate::{
-    browser, cdp, egress, http, runner, sandbox, scrape, server, session, store, telemetry, tenant,
+    browser, cdp, egress, http, profile, runner, sandbox, scrape, server, session, store,
+    telemetry, tenant,
 };
 
 pub use load::{Flag, Loaded, Sources};
@@ -82,6 +83,8 @@ pub struct Config {
     pub sandbox: Sandbox,
     /// Scrapes.
     pub scrape: scrape::Config,
+    /// Profiles.
+    pub profile: profile::Config,
 }
 
 impl Default for Config {
@@ -106,6 +109,7 @@ impl Default for Config {
             store: store::Config::default(),
             sandbox: Sandbox::default(),
             scrape: scrape::Config::default(),
+            profile: profile::Config::default(),
         }
     }
 }

@@ -10,6 +10,7 @@ mod execution_service;
 mod field;
 mod json;
 mod network;
+mod profile_service;
 mod session_service;
 mod status;
 mod view;
@@ -30,9 +31,11 @@ pub use status::{complete, not_let_in, unknown_method};
 
 use daemon_service::Daemons;
 use execution_service::Executions;
+use profile_service::ProfilesOfOwner;
 use session_service::Sessions;
 use v1::daemon_service_server::DaemonServiceServer;
 use v1::execution_service_server::ExecutionServiceServer;
+use v1::profile_service_server::ProfileServiceServer;
 use v1::session_service_server::SessionServiceServer;
 
 /// Generated from `proto/pagebox/v1`.
@@ -83,13 +86,14 @@ impl Health {
             SessionServiceServer::<Sessions>::NAME,
             ExecutionServiceServer::<Executions>::NAME,
             DaemonServiceServer::<Daemons>::NAME,
+            ProfileServiceServer::<ProfilesOfOwner>::NAME,
         ] {
             self.0.set_service_status(name, status).await;
         }
     }
 }
 
-/// All services: sessions, executions, the daemon, health, reflection (v1 and v1alpha).
+/// All services: sessions, executions, profiles, the daemon, health, reflection (v1 and v1alpha).
 ///
 /// # Errors
 /// When the descriptor set built into the program cannot be read.
@@ -106,6 +110,9 @@ pub async fn routes(
         .max_decoding_message_size(MAX_REQUEST.as_usize())
         .max_encoding_message_size(message);
     let daemons = DaemonServiceServer::new(Daemons::new(registry.clone(), host));
+    let profiles = ProfileServiceServer::new(ProfilesOfOwner::new(registry.clone()))
+        .max_decoding_message_size(message)
+        .max_encoding_message_size(message);
     let executions = ExecutionServiceServer::new(Executions::new(registry, limits))
         .max_decoding_message_size(MAX_REQUEST.as_usize())
         .max_encoding_message_size(message);
@@ -119,6 +126,7 @@ pub async fn routes(
         .add_service(sessions)
         .add_service(executions)
         .add_service(daemons)
+        .add_service(profiles)
         .add_service(tonic_health::pb::health_server::HealthServer::new(
             tonic_health::server::HealthService::from_health_reporter(reporter),
         ))

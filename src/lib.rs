@@ -8,6 +8,7 @@
 //! grpc  http                wire <-> domain; tonic and axum stay here and in server
 //! scrape                    pages as documents, on sessions
 //! session                   registry, driver (one task per session), state
+//! profile                   what a browser keeps, from one session to the next
 //! runner  browser           what runs inside sandboxes
 //! sandbox  cdp  execution  egress  store  tenant
 //! id  limits  config  telemetry
@@ -24,6 +25,7 @@ pub mod grpc;
 pub mod http;
 pub mod id;
 pub mod limits;
+pub mod profile;
 pub mod runner;
 pub mod sandbox;
 pub mod scrape;

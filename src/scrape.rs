@@ -203,6 +203,7 @@ impl Scrapes {
             ttl: life,
             idle_ttl: life,
             kind: SessionKind::Interact(id),
+            profile: options.profile.clone(),
             ..SessionOptions::default()
         };
         let lending = self.0.registry.lend(caller, session);
@@ -304,6 +305,8 @@ impl Scrapes {
         life: Life,
     ) -> Result<SessionView, Error> {
         let options = replayed(record).ok_or(Error::NoReplay)?;
+        let using = options.profile.as_ref();
+        self.0.registry.check_profile(&caller.owner, using)?;
         let (lent, deadline, _) = self.lend(record.id, caller, &options).await?;
         self.load_again(&lent.live(), &options, deadline).await?;
         Ok(lent.hand_over(life.ttl, life.idle_ttl).await?)

@@ -25,6 +25,7 @@ use crate::doctor;
 use crate::egress;
 use crate::grpc::{self, Health};
 use crate::http;
+use crate::profile::Profiles;
 use crate::sandbox::{self, Image, Sandboxes, SpawnerConfig, SpawnerProcess};
 use crate::scrape::Scrapes;
 use crate::session::{Configs, Registry};
@@ -180,6 +181,7 @@ impl Core {
         config: &Config,
         own_ports: &[u16],
         store: Store,
+        profiles: Profiles,
     ) -> anyhow::Result<Self> {
         let sandboxes = Sandboxes::connect(spawner).context("cannot connect to the spawner")?;
         if let Some(weakening) = config.egress.weakening() {
@@ -201,7 +203,7 @@ impl Core {
             let (config, sandboxes) = (examined.clone(), on.clone());
             Box::pin(async move { doctor::examine(&config, Ok(&sandboxes)).await })
         });
-        let registry = Registry::new(sandboxes.clone(), configs, store.clone()).await?;
+        let registry = Registry::new(sandboxes.clone(), configs, store.clone(), profiles).await?;
         Ok(Self {
             host,
             front: Arc::new(http::Front::new(&config.http)),
@@ -294,7 +296,9 @@ pub async fn serve(
         false => KeysAre::NotAskedFor,
     };
     config.check_listen(address, asked_for)?;
-    let core = Core::connect(spawner, config, &[address.port()], store).await?;
+    let profiles = data_dir.profiles(&config.profile)?;
+    let own_ports = [address.port()];
+    let core = Core::connect(spawner, config, &own_ports, store, profiles).await?;
     let (routes, health) =
         grpc::routes(core.registry.clone(), core.limits, core.host.clone()).await?;
 

@@ -14,6 +14,7 @@ mod driver;
 mod executions;
 mod loopback;
 mod options;
+mod profiles;
 mod records;
 mod registry;
 mod room;
@@ -23,6 +24,7 @@ mod watch;
 pub use capability::{CdpAccess, CdpToken};
 pub use collect::{Collected, Text, text_of};
 pub use options::SessionOptions;
+pub use profiles::ProfileInUse;
 pub use records::Bill;
 pub use registry::{Execution, Lent, Live, Place, Registry, RegistryError, Settled};
 
@@ -33,7 +35,7 @@ use std::time::{Duration, SystemTime};
 use crate::execution::{BadRequest, ExecutionLimits, Language, SessionLimits};
 use crate::id::{ExecutionId, SessionId};
 use crate::limits::Bytes;
-use crate::{browser, cdp, egress, runner, sandbox, store};
+use crate::{browser, cdp, egress, profile, runner, sandbox, store};
 
 /// Config section `[session]`.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -234,6 +236,8 @@ pub struct SessionView {
     pub limits: SessionLimits,
     /// Limits in force on each context.
     pub execution_limits: ExecutionLimits,
+    /// Its profile, if it has one.
+    pub profile: Option<ProfileInUse>,
 }
 
 /// What a watcher sees.
@@ -302,6 +306,9 @@ pub enum Error {
         /// The limit.
         waiting: usize,
     },
+    /// Its profile.
+    #[error(transparent)]
+    Profile(Arc<profile::Error>),
     /// The daemon is shutting down.
     #[error("the daemon is shutting down")]
     Draining,

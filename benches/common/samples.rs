@@ -18,6 +18,16 @@ impl Samples {
         }
     }
 
+    /// Adds those of another run.
+    #[allow(dead_code, reason = "not every benchmark has runs apart")]
+    pub(crate) fn extend(&mut self, other: Self) {
+        for (name, times) in other.0 {
+            for took in times {
+                self.add(name.clone(), took);
+            }
+        }
+    }
+
     /// The value below which `percent` of the samples lie, in milliseconds.
     pub(crate) fn percentile(&self, name: &str, percent: usize) -> f64 {
         let Some((_, times)) = self.0.iter().find(|(known, _)| known == name) else {

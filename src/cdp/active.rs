@@ -9,6 +9,7 @@
 //! crashed ───────────────────────────────► the same
 //! ```
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -237,7 +238,8 @@ impl Hub {
     pub(crate) async fn replace_last_page(&self) {
         for _ in 0..OPEN_ATTEMPTS {
             let _repair = self.0.repair.lock().await;
-            if self.0.closed.is_cancelled() || self.0.board().pages.active().is_some() {
+            let is_ending = self.0.closed.is_cancelled() || self.0.closing.load(Ordering::Relaxed);
+            if is_ending || self.0.board().pages.active().is_some() {
                 return;
             }
             match self.open_blank().await {

@@ -1,14 +1,18 @@
 //! What handles and the driver of a hub both read and write: the pages, and which executions run.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
 
-use super::ClientKind;
+use url::Url;
+
 use super::pages::Pages;
+use super::{ClientKind, MAX_ORIGINS};
 
 #[derive(Debug, Default)]
 pub(crate) struct Board {
     pub(crate) pages: Pages,
+    /// Of web pages that were shown.
+    pub(crate) origins: BTreeSet<String>,
     /// Executions running, by token.
     running: HashMap<String, usize>,
     /// Tokens whose clients are to be disconnected.
@@ -18,6 +22,15 @@ pub(crate) struct Board {
 }
 
 impl Board {
+    /// A page or a frame in it shows this URL.
+    pub(crate) fn shown(&mut self, url: &str) {
+        if let Some(origin) = web_origin(url)
+            && self.origins.len() < MAX_ORIGINS
+        {
+            self.origins.insert(origin);
+        }
+    }
+
     /// An execution of this token has begun.
     pub(crate) fn execution_started(&mut self, token: &str) {
         *self.running.entry(token.to_owned()).or_default() += 1;
@@ -51,5 +64,37 @@ impl Board {
             ClientKind::Runner { token } => self.running.contains_key(token),
             ClientKind::External | ClientKind::Internal => true,
         }
+    }
+}
+
+fn web_origin(url: &str) -> Option<String> {
+    let url = Url::parse(url).ok()?;
+    matches!(url.scheme(), "http" | "https").then(|| url.origin().ascii_serialization())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_are_of_the_web_and_bounded() {
+        let mut board = Board::default();
+        for url in [
+            "about:blank",
+            "data:text/html,x",
+            "file:///etc",
+            "",
+            "https://a.test/b?c",
+            "https://a.test:443/",
+            "http://a.test:8080/",
+        ] {
+            board.shown(url);
+        }
+        let known: Vec<&str> = board.origins.iter().map(String::as_str).collect();
+        assert_eq!(known, ["http://a.test:8080", "https://a.test"]);
+        for number in 0..2 * MAX_ORIGINS {
+            board.shown(&format!("https://{number}.test"));
+        }
+        assert_eq!(board.origins.len(), MAX_ORIGINS);
     }
 }

@@ -1,7 +1,9 @@
 //! The handle others hold, and what it shares with the driver.
 
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tracing::Instrument as _;
@@ -56,6 +58,8 @@ pub(crate) struct Shared {
     /// `Browser.getVersion`'s answer, for `/json/version`.
     pub(crate) version: Mutex<Value>,
     pub(crate) closed: CancellationToken,
+    /// The browser was asked to end.
+    pub(crate) closing: AtomicBool,
     pub(crate) tasks: TaskTracker,
 }
 
@@ -111,6 +115,7 @@ impl Hub {
             repair: tokio::sync::Mutex::default(),
             version: Mutex::new(Value::Null),
             closed: CancellationToken::new(),
+            closing: AtomicBool::new(false),
             tasks: TaskTracker::new(),
         });
         let hub = Self(shared.clone());
@@ -293,6 +298,27 @@ impl Hub {
             let asked = self.start_call(Some(&session), method, Some(params)).await;
             drop(asked);
         }
+    }
+
+    /// Asks the browser to write its files and end.
+    pub async fn close_browser(&self) -> Result<(), Error> {
+        self.0.closing.store(true, Ordering::Relaxed);
+        self.call(None, "Browser.close", None).await.map(drop)
+    }
+
+    /// What the browser calls itself: its name and version.
+    #[must_use]
+    pub fn browser_version(&self) -> String {
+        let version = self.0.version.lock();
+        let version = version.unwrap_or_else(PoisonError::into_inner);
+        version["product"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// The origins of web pages that its pages and their frames have shown; the first
+    /// [`MAX_ORIGINS`](super::MAX_ORIGINS) of them.
+    #[must_use]
+    pub fn origins(&self) -> BTreeSet<String> {
+        self.0.board().origins.clone()
     }
 
     /// Disconnects every client of that token (its runner died) and undoes what it held.

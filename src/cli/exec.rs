@@ -16,6 +16,7 @@ use super::{ConfigFile, Error, NetworkArgs, host_loopback, pair, port, runtime, 
 use crate::config::{DEFAULT_LISTEN, Loaded};
 use crate::execution::{MAX_CODE_BYTES, MAX_TIMEOUT, MIN_TIMEOUT};
 use crate::grpc::{Client, v1};
+use crate::profile::Profiles;
 use crate::server::{self, Core, Signals};
 use crate::store::Store;
 use crate::telemetry;
@@ -244,7 +245,8 @@ fn embedded(loaded: Loaded, options: v1::ExecutionOptions, format: Format) -> Re
     let ended = runtime.block_on(async {
         let mut signals = Signals::new().map_err(Error::Signals)?;
         let store = Store::in_memory()?;
-        let core = Core::connect(spawner, &config, &[], store).await?;
+        let profiles = Profiles::in_memory(config.profile.clone());
+        let core = Core::connect(spawner, &config, &[], store, profiles).await?;
         let ended = tokio::select! {
             ended = with_core(&core, options, format, &mut signals) => ended,
             () = core.died() => Err(Error::SpawnerDied),

@@ -64,6 +64,7 @@ Examples:
   pagebox session create --allow example.com --allow '*.example.com' --deny ads.example.com
   pagebox session create --deny 93.184.216.0/24 --max-bytes '100 MiB'
   pagebox session create --memory '1 GiB' --execution-memory '256 MiB' --scratch '64 MiB'
+  pagebox session create --profile work --url https://example.com/login
   pagebox session create --offline")]
 struct CreateArgs {
     /// Page to open first
@@ -84,6 +85,12 @@ struct CreateArgs {
     /// A label; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     label: Vec<(String, String)>,
+    /// Saved state to begin with, saved again when the session ends
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
+    /// Begin with the profile, and leave it as it is
+    #[arg(long, requires = "profile")]
+    no_save_changes: bool,
     /// Give back the same session when called again with this key
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
@@ -220,7 +227,11 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Error> {
                     to_json("StopSessionResponse", &reply)? + "\n"
                 } else {
                     let lived = reply.duration.map(rounded).unwrap_or_default();
-                    format!("stopped after {lived}\n")
+                    let of_profile = reply.session.unwrap_or_default().profile;
+                    let profile = of_profile.filter(|profile| profile.save_changes);
+                    let profile =
+                        profile.map(|saved| format!("; profile {}", self::profile(&saved)));
+                    format!("stopped after {lived}{}\n", profile.unwrap_or_default())
                 }
             }
         };
@@ -242,6 +253,10 @@ fn request(args: CreateArgs) -> v1::CreateSessionRequest {
             network: Some(args.network.wire()),
             limits: Some(limits),
             execution_limits: Some(execution_limits),
+            profile: args.profile.map(|name| v1::ProfileOptions {
+                name,
+                save_changes: Some(!args.no_save_changes),
+            }),
         }),
         idempotency_key: args.idempotency_key.unwrap_or_default(),
     }
@@ -338,6 +353,10 @@ fn details(session: &v1::Session) -> String {
         ("labels", labels.join(" ")),
         ("start error", session.start_error.clone()),
         (
+            "profile",
+            session.profile.as_ref().map_or_else(String::new, profile),
+        ),
+        (
             "isolation",
             if isolation.full {
                 "full".to_owned()
@@ -350,6 +369,18 @@ fn details(session: &v1::Session) -> String {
         .filter(|(_, value)| !value.is_empty())
         .map(|(name, value)| format!("{name:<12} {}\n", harmless(value, usize::MAX)))
         .collect()
+}
+
+fn profile(profile: &v1::SessionProfile) -> String {
+    let saved = match (profile.save_changes, &*profile.save_error) {
+        (false, _) => "is not saved".to_owned(),
+        (true, "") => match profile.save_time {
+            Some(at) => format!("saved {}", time(Some(at))),
+            None => "is saved at the end".to_owned(),
+        },
+        (true, error) => format!("not saved: {error}"),
+    };
+    format!("{} ({saved})", profile.name)
 }
 
 fn state_name(session: &v1::Session) -> String {

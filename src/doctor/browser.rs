@@ -63,6 +63,8 @@ async fn examine(config: &Config, sandboxes: &Sandboxes) -> anyhow::Result<Vec<P
         .create_space(SpaceSpec {
             scratch: Bytes::mib(16),
             scratch_inodes: 1000,
+            browser_data: config.browser.data,
+            browser_data_inodes: config.browser.data_inodes,
             limits: GroupLimits {
                 memory: config.browser.memory,
                 processes: config.browser.processes,

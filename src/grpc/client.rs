@@ -13,6 +13,7 @@ use tower::service_fn;
 use super::v1;
 use super::v1::daemon_service_client::DaemonServiceClient;
 use super::v1::execution_service_client::ExecutionServiceClient;
+use super::v1::profile_service_client::ProfileServiceClient;
 use super::v1::session_service_client::SessionServiceClient;
 
 /// How long a connection may take to open.
@@ -24,6 +25,7 @@ pub struct Client {
     sessions: SessionServiceClient<Channel>,
     executions: ExecutionServiceClient<Channel>,
     daemon: DaemonServiceClient<Channel>,
+    profiles: ProfileServiceClient<Channel>,
 }
 
 impl Client {
@@ -79,6 +81,8 @@ impl Client {
                 .max_decoding_message_size(usize::MAX),
             executions: ExecutionServiceClient::new(channel.clone())
                 .max_decoding_message_size(usize::MAX),
+            profiles: ProfileServiceClient::new(channel.clone())
+                .max_decoding_message_size(usize::MAX),
             daemon: DaemonServiceClient::new(channel),
         }
     }
@@ -102,6 +106,62 @@ impl Client {
     pub async fn get_daemon(&mut self) -> Result<v1::Daemon, ClientError> {
         let reply = self.daemon.get_daemon(v1::GetDaemonRequest {}).await?;
         Ok(reply.into_inner().daemon.unwrap_or_default())
+    }
+
+    /// The caller's profiles.
+    ///
+    /// # Errors
+    /// What the daemon refuses.
+    pub async fn list_profiles(&mut self) -> Result<v1::ListProfilesResponse, ClientError> {
+        let request = v1::ListProfilesRequest {};
+        Ok(self.profiles.list_profiles(request).await?.into_inner())
+    }
+
+    /// Reads what is told of a profile.
+    ///
+    /// # Errors
+    /// What the daemon refuses.
+    pub async fn get_profile(&mut self, name: String) -> Result<v1::Profile, ClientError> {
+        let request = v1::GetProfileRequest { name };
+        let reply = self.profiles.get_profile(request).await?.into_inner();
+        Ok(reply.profile.unwrap_or_default())
+    }
+
+    /// Deletes a profile; whether there was one.
+    ///
+    /// # Errors
+    /// What the daemon refuses.
+    pub async fn delete_profile(&mut self, name: String) -> Result<bool, ClientError> {
+        let request = v1::DeleteProfileRequest { name };
+        let reply = self.profiles.delete_profile(request).await?.into_inner();
+        Ok(reply.deleted)
+    }
+
+    /// A profile as Playwright's storage state.
+    ///
+    /// # Errors
+    /// What the daemon refuses.
+    pub async fn export_profile(&mut self, name: String) -> Result<String, ClientError> {
+        let request = v1::ExportProfileRequest { name };
+        let reply = self.profiles.export_profile(request).await?.into_inner();
+        Ok(reply.storage_state)
+    }
+
+    /// Makes a profile of a storage state, or replaces one.
+    ///
+    /// # Errors
+    /// What the daemon refuses.
+    pub async fn import_profile(
+        &mut self,
+        name: String,
+        storage_state: String,
+    ) -> Result<v1::Profile, ClientError> {
+        let request = v1::ImportProfileRequest {
+            name,
+            storage_state,
+        };
+        let reply = self.profiles.import_profile(request).await?.into_inner();
+        Ok(reply.profile.unwrap_or_default())
     }
 
     /// Reads a session and its newest network requests.

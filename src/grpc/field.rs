@@ -14,6 +14,7 @@ use crate::execution::{
 };
 use crate::id::{ExecutionId, SessionId};
 use crate::limits::Bytes;
+use crate::profile::{Name, Use};
 use crate::session::{Place, SessionOptions, State};
 
 /// Longest idempotency key.
@@ -127,12 +128,26 @@ pub(super) fn session_options(
         )?,
         limits: session_limits(wire.limits.unwrap_or_default()),
         execution_limits: execution_limits(wire.execution_limits.unwrap_or_default()),
+        profile: (wire.profile)
+            .map(|wire| profile(&format!("{prefix}profile.name"), wire))
+            .transpose()?,
         kind: default.kind,
     };
     options
         .validate()
         .map_err(|bad| FieldError::under(prefix, bad))?;
     Ok(options)
+}
+
+fn profile(field: &str, wire: v1::ProfileOptions) -> Result<Use, FieldError> {
+    Ok(Use {
+        name: profile_name(field, wire.name)?,
+        save_changes: wire.save_changes.unwrap_or(true),
+    })
+}
+
+pub(super) fn profile_name(field: &str, name: String) -> Result<Name, FieldError> {
+    Name::try_from(name).map_err(|error| FieldError::new(field, error.to_string()))
 }
 
 /// The registry holds them against what is allowed.

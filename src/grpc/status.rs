@@ -15,7 +15,7 @@ use super::field::FieldError;
 use crate::execution::MAX_CODE_BYTES;
 use crate::id::ExecutionId;
 use crate::limits::Bytes;
-use crate::{session, store, tenant};
+use crate::{profile, session, store, tenant};
 
 const DOMAIN: &str = "pagebox";
 /// A status travels in HTTP/2 headers, twice and encoded; clients refuse more than 8 KiB of them.
@@ -112,6 +112,7 @@ fn classify(error: &Error) -> Class {
         Error::Session(S::QueueFull { waiting }) => {
             class(Code::ResourceExhausted, "QUEUE_FULL").with("waiting", waiting)
         }
+        Error::Session(S::Profile(error)) => profile_class(error),
         Error::Session(S::Draining) => class(Code::Unavailable, "DRAINING"),
         Error::Session(S::Sandbox(_) | S::Listener(_)) => class(Code::Internal, "SANDBOX_FAILED"),
         Error::Session(S::Browser(_)) => class(Code::Internal, "BROWSER_FAILED"),
@@ -146,6 +147,25 @@ fn classify(error: &Error) -> Class {
         Error::DeadlineExceeded(_) => class(Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
         Error::NoCaller => class(Code::Internal, "CALLER_UNKNOWN"),
         Error::NoReport(id) => class(Code::Internal, "RUNNER_FAILED").with("execution_id", id),
+    }
+}
+
+fn profile_class(error: &profile::Error) -> Class {
+    use profile::Error as P;
+    match error {
+        P::Busy { writer } | P::BeingSaved { writer } => {
+            class(Code::FailedPrecondition, "PROFILE_BUSY").with("session_id", writer)
+        }
+        P::Outdated { .. } => class(Code::Aborted, "PROFILE_OUTDATED"),
+        P::Unknown(name) => class(Code::NotFound, "PROFILE_UNKNOWN").with("name", name),
+        P::TooNew { .. } => class(Code::FailedPrecondition, "PROFILE_TOO_NEW"),
+        P::TooLarge { most, .. } => {
+            class(Code::ResourceExhausted, "PROFILE_TOO_LARGE").with("limit_bytes", most.0)
+        }
+        P::Unreadable { .. } => class(Code::Internal, "PROFILE_UNREADABLE"),
+        P::Archive { .. } | P::State { .. } | P::Store(_) | P::Directory { .. } | P::Key(_) => {
+            class(Code::Internal, "PROFILE_FAILED")
+        }
     }
 }
 

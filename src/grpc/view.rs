@@ -6,6 +6,7 @@ use super::{network, v1};
 use crate::cdp::{HubEvent, Page};
 use crate::execution::{ExecutionReport, Outcome};
 use crate::limits::Bytes;
+use crate::profile::ProfileView;
 use crate::session::{EndReason, SessionEvent, SessionView, State, Text};
 
 pub(super) fn session(view: SessionView) -> v1::Session {
@@ -47,6 +48,23 @@ pub(super) fn session(view: SessionView) -> v1::Session {
             open_files: view.execution_limits.open_files,
             file_size_bytes: view.execution_limits.file_size.0,
         }),
+        profile: view.profile.map(|profile| v1::SessionProfile {
+            name: profile.using.name.to_string(),
+            save_changes: profile.using.save_changes,
+            save_time: profile.saved_at.map(timestamp),
+            save_error: profile.save_error.unwrap_or_default(),
+        }),
+    }
+}
+
+pub(super) fn profile(view: ProfileView) -> v1::Profile {
+    v1::Profile {
+        name: view.name.to_string(),
+        size_bytes: view.size.0,
+        save_time: Some(timestamp(view.saved_at)),
+        cookies: view.cookies.into_iter().collect(),
+        browser: view.browser,
+        writer_session_id: view.writer.map(|id| id.to_string()).unwrap_or_default(),
     }
 }
 
@@ -191,7 +209,9 @@ mod tests {
     use crate::egress::NetworkUsage;
     use crate::execution::{ExecutionError, ExecutionLimits, LimitsHit, SessionLimits};
     use crate::id::{ExecutionId, SessionId};
+    use crate::profile::Use;
     use crate::session::CdpToken;
+    use crate::session::ProfileInUse;
 
     fn at(seconds: u64) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
@@ -245,6 +265,14 @@ mod tests {
                 open_files: 24,
                 file_size: Bytes(25),
             },
+            profile: Some(ProfileInUse {
+                using: Use {
+                    name: "p".to_owned().try_into().unwrap(),
+                    save_changes: true,
+                },
+                saved_at: Some(at(150)),
+                save_error: Some("full".into()),
+            }),
         }
     }
 
@@ -294,6 +322,12 @@ mod tests {
                     cpu_percent: 23,
                     open_files: 24,
                     file_size_bytes: 25,
+                }),
+                profile: Some(v1::SessionProfile {
+                    name: "p".into(),
+                    save_changes: true,
+                    save_time: wire_time(150),
+                    save_error: "full".into(),
                 }),
             }
         );

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::{IntoResponses, ToSchema};
 
-use crate::{session, tenant};
+use crate::{profile, session, tenant};
 
 /// When to ask again for room that comes free with a session's end, which nobody knows.
 const ROOM_RETRY: Duration = Duration::from_secs(5);
@@ -88,6 +88,18 @@ pub(super) enum NotStarted {
     Draining(ErrorBody),
 }
 
+/// Failures of what uses a profile.
+#[derive(IntoResponses)]
+#[allow(dead_code, reason = "says which statuses there are")]
+pub(super) enum ProfileInUse {
+    /// Another session saves this profile.
+    #[response(status = 409)]
+    Busy(ErrorBody),
+    /// The profiles cannot be reached, or this one is damaged.
+    #[response(status = 502)]
+    Failed(ErrorBody),
+}
+
 /// An error as a client gets it.
 #[derive(Debug)]
 pub struct ApiError {
@@ -152,6 +164,30 @@ impl ApiError {
     }
 }
 
+impl ApiError {
+    /// Of a profile that cannot be used.
+    pub(super) fn of_profile(error: &profile::Error) -> Self {
+        use profile::Error as P;
+        let status = match error {
+            P::Busy { .. } | P::BeingSaved { .. } | P::Outdated { .. } | P::TooNew { .. } => {
+                StatusCode::CONFLICT
+            }
+            P::Unknown(_) => StatusCode::NOT_FOUND,
+            P::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            P::Unreadable { .. }
+            | P::Archive { .. }
+            | P::State { .. }
+            | P::Store(_)
+            | P::Directory { .. }
+            | P::Key(_) => {
+                tracing::error!(error = %crate::telemetry::Chain(error), "request failed");
+                StatusCode::BAD_GATEWAY
+            }
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut body = json!({ "success": false, "error": self.message });
@@ -189,6 +225,7 @@ impl From<session::Error> for ApiError {
             S::Spent(_) => StatusCode::PAYMENT_REQUIRED,
             S::Draining => StatusCode::SERVICE_UNAVAILABLE,
             S::ExecutionCancelled(_) => StatusCode::CONFLICT,
+            S::Profile(error) => return Self::of_profile(error),
             S::Store(_) | S::Sandbox(_) | S::Browser(_) | S::Runner { .. } | S::Listener(_) => {
                 tracing::error!(error = %crate::telemetry::Chain(&error), "request failed");
                 StatusCode::INTERNAL_SERVER_ERROR

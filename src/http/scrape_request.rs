@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use serde_json::Value;
 use utoipa::ToSchema;
 
 /// What a scrape is to do. Keys that are not known are ignored.
@@ -50,9 +49,8 @@ pub(super) struct ScrapeRequest {
     fast_mode: Option<bool>,
     /// Whether hosts of the configured block list are left out; true.
     block_ads: Option<bool>,
-    /// Not there yet: answered with 501.
-    #[schema(value_type = Option<Object>)]
-    profile: Option<Value>,
+    /// The saved state the browser begins with; the session made of the scrape saves it.
+    profile: Option<super::sessions::Profile>,
 }
 
 /// A form of the page: its name, or an object with its name as `type`.

@@ -11,14 +11,16 @@ use utoipa::ToSchema;
 
 use super::base::Base;
 use super::cdp::cdp_url;
-use super::error::{Failures, NoSession, NotStarted};
+use super::error::{Failures, NoSession, NotStarted, ProfileInUse};
 use super::execution::{Code, Ran, run};
 use super::extract::{Body, Caller, Params, Session, query_value};
 use super::time::iso;
 use super::time::millis;
 use super::{ApiError, Gateway};
+use crate::profile::{Name, Use};
 use crate::session::{SessionOptions, SessionView, Settled, State as S};
 use crate::store::SessionKind;
+use crate::{profile, session};
 
 pub(super) const TTL_SECONDS: (u64, u64) = (30, 3600);
 pub(super) const ACTIVITY_TTL_SECONDS: (u64, u64) = (10, 3600);
@@ -41,13 +43,40 @@ pub(super) struct CreateRequest {
     /// Accepted; nothing is recorded yet, and asking for a replay is answered with 501.
     #[allow(dead_code, reason = "checked for its type only")]
     record_session: Option<bool>,
-    /// Not there yet: answered with 501.
-    #[schema(value_type = Option<Object>)]
-    profile: Option<Value>,
+    /// The saved state its browser begins with.
+    profile: Option<Profile>,
     /// Not there yet: answered with 501.
     prompt: Option<Value>,
     /// Where requests are to come from. A `country` is not applied, and the reply says so.
     location: Option<Location>,
+}
+
+/// A saved state, by its name.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Profile {
+    /// One that does not exist begins empty.
+    #[schema(min_length = 1, max_length = 128)]
+    name: String,
+    /// Whether it is saved when the session ends; true when left out. One session at a time may.
+    #[serde(alias = "save_changes")]
+    save_changes: Option<bool>,
+}
+
+impl Profile {
+    fn using(&self) -> Result<Use, ApiError> {
+        Ok(Use {
+            name: profile_name("profile.name", self.name.clone())?,
+            save_changes: self.save_changes.unwrap_or(true),
+        })
+    }
+}
+
+fn profile_name(field: &str, name: String) -> Result<Name, ApiError> {
+    Name::try_from(name).map_err(|error| {
+        let message = error.to_string();
+        ApiError::bad_field(field, &message).message(&message)
+    })
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -66,12 +95,10 @@ impl CreateRequest {
                 ACTIVITY_TTL_SECONDS,
                 defaults.idle_ttl,
             )?,
+            profile: self.profile.as_ref().map(Profile::using).transpose()?,
             kind: SessionKind::Standalone,
             ..defaults
         };
-        if self.profile.is_some() {
-            return Err(ApiError::not_there("profile", "nothing here is saved yet"));
-        }
         if self.prompt.is_some() {
             return Err(ApiError::not_there(
                 "prompt",
@@ -144,7 +171,7 @@ pub(super) struct Created {
 #[utoipa::path(
     post, path = "", tag = "sessions", operation_id = "createSession",
     request_body(content = Option<CreateRequest>, description = "May be left out"),
-    responses((status = 200, body = Created), Failures, NotStarted)
+    responses((status = 200, body = Created), Failures, NotStarted, ProfileInUse)
 )]
 pub(super) async fn create(
     State(gateway): State<Gateway>,
@@ -403,20 +430,30 @@ pub(super) async fn replay_page(
     Err(no_replay())
 }
 
-/// Deletes a saved profile: not there yet.
+/// A profile that is gone.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ProfileDeleted {
+    success: bool,
+}
+
+/// Deletes a saved profile; no error when there is none.
 #[utoipa::path(
     delete, path = "/profiles/{name}", tag = "sessions", operation_id = "deleteProfile",
     params(("name" = String, Path, min_length = 1, max_length = 128)),
-    responses(Failures, NotStarted)
+    responses((status = 200, body = ProfileDeleted), Failures, ProfileInUse)
 )]
 pub(super) async fn delete_profile(
-    _caller: Caller,
+    State(gateway): State<Gateway>,
+    Caller(caller): Caller,
     Params(name): Params<String>,
-) -> Result<StatusCode, ApiError> {
-    const MAX_NAME: usize = 128;
-    if name.is_empty() || name.chars().count() > MAX_NAME {
-        let message = "Profile name must be between 1 and 128 characters.";
-        return Err(ApiError::bad_field("name", "is too long").message(message));
-    }
-    Err(ApiError::not_there("profile", "nothing here is saved yet"))
+) -> Result<Json<ProfileDeleted>, ApiError> {
+    let name = profile_name("name", name)?;
+    let deleted = gateway.registry.delete_profile(&caller.owner, &name).await;
+    deleted.map_err(|error| match error {
+        session::Error::Profile(error) if matches!(*error, profile::Error::Store(_)) => {
+            ApiError::of_profile(&error).message("Failed to delete profile.")
+        }
+        error => error.into(),
+    })?;
+    Ok(Json(ProfileDeleted { success: true }))
 }

@@ -7,6 +7,7 @@
 //!   images             tmpfs with the files that are copied, once for all images
 //!   images/NAME        one read-only root per image: a directory of that, and binds on it
 //!   spaces/N           one scratch tmpfs per session
+//!   spaces/N/browser   the browser's own tmpfs on it
 //! ```
 //!
 //! A sandbox starts in a copy of the stage, takes its own copy of one image, mounts what is
@@ -33,6 +34,7 @@ use crate::limits::Bytes;
 
 use super::error::StepError;
 use super::image::{Image, Recipe, ScratchDir};
+use super::spec::SpaceSpec;
 use super::sys;
 
 const RDONLY: u64 = libc::MOUNT_ATTR_RDONLY;
@@ -108,30 +110,47 @@ fn open_dir(path: &Path) -> Result<OwnedFd, StepError> {
     .map_err(|errno| StepError::new("open-directory", errno, path.display().to_string()))
 }
 
+/// The memory of a session's files.
+pub(super) struct ScratchMounts {
+    /// What code and browser share.
+    pub(super) shared: OwnedFd,
+    /// What is the browser's alone.
+    pub(super) browser: OwnedFd,
+}
+
 /// Makes a session's scratch at `spaces/NAME` of the stage, its parts owned by `uid`.
 pub(super) fn make_scratch(
     name: &str,
     uid: u32,
-    size: Bytes,
-    inodes: u64,
-) -> Result<OwnedFd, StepError> {
-    let mount = tmpfs(size, inodes, "0755", NOSUID | NODEV)?;
+    spec: &SpaceSpec,
+) -> Result<ScratchMounts, StepError> {
+    let shared = tmpfs(spec.scratch, spec.scratch_inodes, "0755", NOSUID | NODEV)?;
+    let (size, inodes) = (spec.browser_data, spec.browser_data_inodes);
+    let browser = tmpfs(size, inodes, "0700", NOSUID | NODEV | NOEXEC)?;
     let place = Path::new("/spaces").join(name);
     make_dirs(Path::new("/"), &place)?;
-    sys::move_mount(mount.as_fd(), AT_FDCWD, &c_path(&place)?)
-        .map_err(|errno| StepError::new("scratch", errno, name))?;
+    let attach = |mount: &OwnedFd, at: &Path| {
+        sys::move_mount(mount.as_fd(), AT_FDCWD, &c_path(at)?)
+            .map_err(|errno| StepError::new("scratch", errno, at.display().to_string()))
+    };
+    attach(&shared, &place)?;
     let parts = ScratchDir::ALL.iter().try_for_each(|part| {
         let dir = place.join(part.name());
-        fs::create_dir(&dir)
-            .and_then(|()| fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)))
+        let failed =
+            |error: std::io::Error| StepError::io("scratch", &error, dir.display().to_string());
+        fs::create_dir(&dir).map_err(failed)?;
+        if *part == ScratchDir::Browser {
+            attach(&browser, &dir)?;
+        }
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))
             .and_then(|()| chown(&dir, Some(uid), Some(uid)))
-            .map_err(|error| StepError::io("scratch", &error, dir.display().to_string()))
+            .map_err(failed)
     });
     if let Err(error) = parts {
         remove_scratch(name)?;
         return Err(error);
     }
-    Ok(mount)
+    Ok(ScratchMounts { shared, browser })
 }
 
 /// Takes a scratch away; the memory is freed when the last sandbox that has it is gone.

@@ -66,7 +66,13 @@ fn check_group(limits: &GroupLimits) -> Result<(), StepError> {
 /// Checks a space request.
 pub(super) fn check_space(spec: &SpaceSpec) -> Result<(), StepError> {
     check_group(&spec.limits)?;
-    if spec.scratch.0 == 0 || spec.scratch_inodes == 0 {
+    let sizes = [
+        spec.scratch.0,
+        spec.scratch_inodes,
+        spec.browser_data.0,
+        spec.browser_data_inodes,
+    ];
+    if sizes.contains(&0) {
         return Err(invalid("a scratch of no size"));
     }
     if spec.runner_ports.len() > MAX_PORTS || spec.browser_ports.len() > MAX_PORTS {

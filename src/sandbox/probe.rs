@@ -265,6 +265,8 @@ fn try_all(spawner: &mut Spawner) -> Found {
     let (space, listeners) = spawner.create_space(SpaceSpec {
         scratch: Bytes::mib(1),
         scratch_inodes: 64,
+        browser_data: Bytes::mib(1),
+        browser_data_inodes: 64,
         limits,
         runner_ports: vec![1],
         browser_ports: vec![1],

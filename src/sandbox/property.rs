@@ -26,6 +26,7 @@ pub(crate) fn command(datagram: &[u8]) {
     match &request.command {
         Command::CreateSpace(spec) if plan::check_space(spec).is_ok() => {
             assert!(spec.scratch.0 > 0 && spec.scratch_inodes > 0);
+            assert!(spec.browser_data.0 > 0 && spec.browser_data_inodes > 0);
             assert!(spec.runner_ports.len() <= 96 && spec.browser_ports.len() <= 96);
             is_livable(&spec.limits);
         }
@@ -132,12 +133,21 @@ mod tests {
     fn a_command() -> impl Strategy<Value = Value> {
         let ports = || prop::collection::vec(1u32..65_536, 0..120);
         prop_oneof![
-            (number(), number(), group(), ports(), ports()).prop_map(
-                |(scratch, inodes, limits, runner, browser)| json!({ "CreateSpace": {
-                    "scratch": scratch, "scratch_inodes": inodes, "limits": limits,
-                    "runner_ports": runner, "browser_ports": browser,
-                } })
-            ),
+            (
+                [number(), number(), number(), number()],
+                group(),
+                ports(),
+                ports()
+            )
+                .prop_map(
+                    |([scratch, inodes, data, data_inodes], limits, runner, browser)| {
+                        json!({ "CreateSpace": {
+                        "scratch": scratch, "scratch_inodes": inodes, "limits": limits,
+                        "browser_data": data, "browser_data_inodes": data_inodes,
+                        "runner_ports": runner, "browser_ports": browser,
+                    } })
+                    }
+                ),
             (
                 number(),
                 prop::collection::vec(text(), 0..5),

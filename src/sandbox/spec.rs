@@ -62,6 +62,10 @@ pub struct SpaceSpec {
     pub scratch: Bytes,
     /// How many files and directories it may hold.
     pub scratch_inodes: u64,
+    /// Size of the browser's own tmpfs.
+    pub browser_data: Bytes,
+    /// How many files and directories that may hold.
+    pub browser_data_inodes: u64,
     /// Limits on all sandboxes of the space together.
     pub limits: GroupLimits,
     /// 127.0.0.1 ports to listen on inside the runners' network namespace.

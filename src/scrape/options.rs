@@ -12,6 +12,7 @@ use super::Error;
 use super::actions::Action;
 use super::format::{self, Format};
 use crate::execution::BadRequest;
+use crate::profile::Use;
 
 const MIN_TIMEOUT: u64 = 1000;
 const MAX_WAIT: u64 = 60_000;
@@ -59,9 +60,9 @@ pub struct ScrapeOptions {
     pub fast_mode: bool,
     /// Hosts of the configured block list are not asked. Not set: they are not, where there is a list.
     pub block_ads: Option<bool>,
-    /// Which browser profile; not supported yet.
-    #[serde(skip_serializing)]
-    pub profile: Option<Value>,
+    /// The saved state the browser begins with; the session that goes on from the scrape saves it, if
+    /// it is to be saved.
+    pub profile: Option<Use>,
 }
 
 /// Where a page is looked at from.
@@ -133,9 +134,6 @@ impl ScrapeOptions {
         }
         if self.formats.len() > MAX_FORMATS {
             return bad("formats", format!("has more than {MAX_FORMATS} entries"));
-        }
-        if self.profile.is_some() {
-            return Err(Error::NotSupported("profile".into()));
         }
         for (field, tags) in [
             ("includeTags", &self.include_tags),

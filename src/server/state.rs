@@ -10,10 +10,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 
 use crate::config::{Config, own_uids};
+use crate::profile::{self, Profiles};
 use crate::store::Store;
 
 const FILE: &str = "pagebox.db";
 const LOCK: &str = "daemon.lock";
+/// Their key is beside them, in `profiles.key`.
+const PROFILES: &str = "profiles";
 
 /// The directory, ready to be used.
 #[derive(Clone, Debug)]
@@ -41,6 +44,15 @@ impl DataDir {
     /// When it cannot be opened.
     pub fn open(&self) -> anyhow::Result<Store> {
         Store::open(&self.0.join(FILE)).context("data_dir: the store in it cannot be used")
+    }
+
+    /// Opens the profiles in it; after privilege was dropped, and no other daemon has it.
+    ///
+    /// # Errors
+    /// When they, or their key, cannot be used.
+    pub fn profiles(&self, config: &profile::Config) -> anyhow::Result<Profiles> {
+        let opened = Profiles::open(&self.0.join(PROFILES), config.clone());
+        opened.context("data_dir: the profiles in it cannot be used")
     }
 
     /// Keeps other daemons out for as long as the file lives.

@@ -13,11 +13,13 @@ use crate::browser::{Browser, LaunchOptions};
 use crate::cdp::{self, Hub};
 use crate::egress::{self, Egress, Source};
 use crate::execution::Language;
+use crate::profile::Profiles;
 use crate::runner::{self, AgentService, CDP_PORT, Context, ContextEnv, Job, Launched, PROXY_PORT};
 use crate::sandbox::{Exit, ExitStatus, GroupLimits, LimitOf, Sandboxes, Space, SpaceSpec};
 use crate::telemetry::Chain;
 
 use super::loopback::Loopback;
+use super::profiles;
 use super::shared::Shared;
 use super::{Configs, EndReason, Error};
 
@@ -31,6 +33,7 @@ pub(super) struct Deps {
     pub(super) configs: Configs,
     pub(super) policy: Arc<egress::Policy>,
     pub(super) upstream: Option<egress::Upstream>,
+    pub(super) profiles: Profiles,
 }
 
 /// The parts of a session, as far as they are built. Ended in reverse order.
@@ -53,6 +56,7 @@ pub(super) async fn run(shared: Arc<Shared>, deps: Arc<Deps>, mut jobs: mpsc::Re
         started = start(&mut parts, &shared, &deps) => started,
         (reason, detail) = shared.end_requested() => Ok(Some((reason, detail))),
     };
+    let was_ready = matches!(started, Ok(None));
     let (reason, detail, failure) = match started {
         Ok(Some((reason, detail))) => (reason, detail, None),
         Ok(None) => {
@@ -71,6 +75,10 @@ pub(super) async fn run(shared: Arc<Shared>, deps: Arc<Deps>, mut jobs: mpsc::Re
     shared.cancel.cancel();
     while let Ok(job) = jobs.try_recv() {
         let _ = job.started.send(Err(runner::Error::Cancelled));
+    }
+    end_contexts(&mut parts).await;
+    if was_ready && reason.keeps_profile() {
+        save_profile(&mut parts, &shared, &deps).await;
     }
     end(parts).await;
     shared.ended(reason, detail);
@@ -98,6 +106,8 @@ async fn start(
                 processes: limits.processes,
                 cpu_percent: limits.cpu_percent,
             },
+            browser_data: deps.configs.browser.data,
+            browser_data_inodes: deps.configs.browser.data_inodes,
             runner_ports,
             browser_ports: vec![PROXY_PORT],
         })
@@ -141,19 +151,31 @@ async fn start(
         user_agent: shared.options.user_agent.clone(),
         proxy_port: PROXY_PORT,
     };
+    let open_browser = async {
+        let restored = profiles::unpack(shared, deps, &space).await?;
+        let Deps { configs, .. } = deps;
+        let browser = Browser::launch(&space, &configs.browser, &configs.cdp, &options).await;
+        let browser = browser.map_err(|error| Error::Browser(Arc::new(error)))?;
+        Ok::<_, Error>((browser, restored))
+    };
     // The runner loads while Chromium starts; polled in this order, so Chromium goes first.
-    let (browser, launched) = tokio::join!(
+    let (opened, launched) = tokio::join!(
         biased;
-        Browser::launch(&space, &deps.configs.browser, &deps.configs.cdp, &options),
+        open_browser,
         Launched::launch(Language::Node, &space, shared.options.execution_limits),
     );
-    let browser = browser.map_err(|error| Error::Browser(Arc::new(error)))?;
+    let (browser, restored) = opened?;
     // Without it the first job starts a runner, and reports what happens then.
     let launched = launched
         .inspect_err(|error| debug!(%error, "runner not launched"))
         .ok();
     let hub = parts.browser.insert(browser).hub.clone();
+    if let Some(restored) = restored {
+        profiles::restore(restored, deps, &hub).await?;
+    }
     shared.set_hub(Some(hub.clone()));
+    // Started once.
+    let _ = shared.files.set(space.scratch().clone());
     if let Some(listener) = cdp_listener {
         let listener = to_tokio(listener)?;
         let hub = hub.clone();
@@ -335,8 +357,8 @@ fn hand_out(parts: &mut Parts, shared: &Arc<Shared>, deps: &Deps, job: Job) {
     }
 }
 
-/// Ends everything that was built; returns when nothing of it is left.
-async fn end(mut parts: Parts) {
+/// Ends all code; returns when nothing of it is left.
+async fn end_contexts(parts: &mut Parts) {
     for (_, context) in parts.contexts.drain() {
         context.finish().await;
     }
@@ -344,6 +366,21 @@ async fn end(mut parts: Parts) {
     if let Some(env) = parts.env.take() {
         env.agent.stop().await;
     }
+}
+
+/// Closes the browser, and saves what it leaves, when the session writes its profile.
+async fn save_profile(parts: &mut Parts, shared: &Shared, deps: &Deps) {
+    let (Some(browser), Some(space)) = (&parts.browser, &parts.space) else {
+        return;
+    };
+    if let Some(writer) = shared.profile.take_writer() {
+        profiles::save(writer, shared, deps, browser, space).await;
+        parts.browser = None;
+    }
+}
+
+/// Ends everything that is left; returns when nothing of it is.
+async fn end(mut parts: Parts) {
     if let Some(browser) = parts.browser.take() {
         browser.end().await;
     }

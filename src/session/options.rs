@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::egress::NetworkOptions;
 use crate::execution::{BadRequest, ExecutionLimits, SessionLimits};
+use crate::profile;
 use crate::store::SessionKind;
 
 const TTL: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(3600));
@@ -37,6 +38,8 @@ pub struct SessionOptions {
     pub limits: SessionLimits,
     /// Limits on each context.
     pub execution_limits: ExecutionLimits,
+    /// The saved state its browser begins with, and whether it is saved at the end.
+    pub profile: Option<profile::Use>,
     /// What it is made for, as its record says.
     pub kind: SessionKind,
 }
@@ -53,6 +56,7 @@ impl Default for SessionOptions {
             network: NetworkOptions::default(),
             limits: SessionLimits::default(),
             execution_limits: ExecutionLimits::default(),
+            profile: None,
             kind: SessionKind::default(),
         }
     }

@@ -3,6 +3,7 @@
 mod ends;
 mod execution;
 mod lent;
+mod profiles;
 mod sessions;
 
 pub use ends::Settled;
@@ -20,6 +21,7 @@ use tracing::{Instrument, info_span};
 use crate::egress;
 use crate::execution::BadRequest;
 use crate::id::SessionId;
+use crate::profile::Profiles;
 use crate::runner::{Job, OWN_PORTS};
 use crate::sandbox::{ProbeState, Sandboxes};
 use crate::store::{self, SessionStart, Store, Usage};
@@ -82,6 +84,7 @@ impl Registry {
         sandboxes: Sandboxes,
         configs: Configs,
         store: Store,
+        profiles: Profiles,
     ) -> Result<Self, RegistryError> {
         let own_ports = configs.own_ports.iter().copied();
         let policy = own_ports.fold(
@@ -109,6 +112,7 @@ impl Registry {
                     configs,
                     policy: Arc::new(policy),
                     upstream,
+                    profiles,
                 }),
                 degraded,
                 sessions: Mutex::default(),
@@ -189,8 +193,10 @@ impl Registry {
         if let Some(shared) = known {
             return Ok(shared);
         }
+        let id = SessionId::generate();
+        let writer = self.writer(&caller.owner, &options, id)?;
         let seat = self.inner.room.take(caller).await?;
-        let born = (SessionId::generate(), SystemTime::now());
+        let born = (id, SystemTime::now());
         let start = start_of(born, &caller.owner, &options);
         let admitted = self.inner.records.admit(caller, start).await?;
         let (shared, inbox, leaving) = {
@@ -201,6 +207,7 @@ impl Registry {
                 return Ok(shared);
             }
             let (shared, inbox) = self.register(born, seat, caller, options);
+            shared.profile.set_writer(writer);
             sessions.add(Arc::clone(&shared), key);
             (shared, inbox, self.make_room(&mut sessions))
         };
@@ -216,6 +223,31 @@ impl Registry {
         caller: &Caller,
         options: SessionOptions,
     ) -> Result<Arc<Shared>, Error> {
+        self.open_nobodys(caller, options, |_| Ok(())).await
+    }
+
+    /// The same for one that writes its profile, and begins without what was saved of it.
+    async fn open_mover(
+        &self,
+        caller: &Caller,
+        mut options: SessionOptions,
+    ) -> Result<Arc<Shared>, Error> {
+        self.resolve_limits(&mut options, "options.")?;
+        let prepare = |shared: &Shared| {
+            let writer = self.writer(&shared.owner, &shared.options, shared.id)?;
+            shared.profile.set_writer(writer);
+            shared.profile.start_empty();
+            Ok(())
+        };
+        self.open_nobodys(caller, options, prepare).await
+    }
+
+    async fn open_nobodys(
+        &self,
+        caller: &Caller,
+        options: SessionOptions,
+        prepare: impl FnOnce(&Shared) -> Result<(), Error>,
+    ) -> Result<Arc<Shared>, Error> {
         let seat = self.inner.room.take(caller).await?;
         let born = (SessionId::generate(), SystemTime::now());
         let start = start_of(born, &caller.owner, &options);
@@ -226,6 +258,7 @@ impl Registry {
             let mut sessions = self.sessions();
             self.refuse_when_draining()?;
             let (shared, inbox) = self.register(born, seat, caller, options);
+            prepare(&shared)?;
             sessions.add_lent(Arc::clone(&shared));
             (shared, inbox, self.make_room(&mut sessions))
         };

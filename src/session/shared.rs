@@ -11,9 +11,11 @@ use crate::cdp::{Hub, Page};
 use crate::egress::{self, Egress};
 use crate::id::SessionId;
 use crate::runner::Job;
+use crate::sandbox::Scratch;
 use crate::store::{SessionStart, credits};
 use crate::tenant::Owner;
 
+use super::profiles::ProfileState;
 use super::room::Seat;
 use super::{Bill, CdpToken, EndReason, Error, SessionOptions, SessionView, State};
 
@@ -43,9 +45,12 @@ pub(super) struct Shared {
     hub: Mutex<Option<Hub>>,
     /// Its way out, while there is one.
     pub(super) way_out: OnceLock<Weak<Egress>>,
+    /// Its files, while there are any.
+    pub(super) files: OnceLock<Scratch>,
     prompt_used: AtomicBool,
     /// Until it has ended; one that is kept has none.
     seat: Mutex<Option<Seat>>,
+    pub(super) profile: ProfileState,
 }
 
 /// How long it lives.
@@ -128,8 +133,10 @@ impl Shared {
             last_activity: Mutex::new((Instant::now(), SystemTime::now())),
             hub: Mutex::new(None),
             way_out: OnceLock::new(),
+            files: OnceLock::new(),
             prompt_used: AtomicBool::new(false),
             seat: Mutex::new(Some(seat)),
+            profile: ProfileState::default(),
         }
     }
 
@@ -207,6 +214,7 @@ impl Shared {
             network: self.network.usage(),
             limits: self.options.limits,
             execution_limits: self.options.execution_limits,
+            profile: (self.options.profile.clone()).map(|using| self.profile.view(using)),
         }
     }
 
@@ -296,8 +304,9 @@ impl Shared {
         let last_page = self.hub().map(|hub| hub.active_page()).unwrap_or_default();
         self.set_hub(None);
         self.network.close();
-        // Before anyone is told: who waited for the end finds room.
+        // Before anyone is told: who waited for the end finds room, and a profile nobody writes.
         self.stand_up();
+        drop(self.profile.take_writer());
         self.status.send_modify(|status| {
             status.state = reason.state();
             status.end_reason = Some(reason);

@@ -70,6 +70,8 @@ fn router() -> Router {
         .route("/search", get(search))
         .route("/login", post(login))
         .route("/account", get(account))
+        .route("/member/login", post(member_login))
+        .route("/member/who", get(member_who))
         .route("/api/stats", get(stats))
         .route("/headers", get(echo_headers))
         .route("/cookies/set", get(set_cookies))
@@ -183,6 +185,34 @@ async fn account(headers: HeaderMap) -> Html<String> {
             ],
         ),
     }
+}
+
+/// One cookie that is kept, and one for as long as the browser runs.
+async fn member_login(Query(query): Query<HashMap<String, String>>) -> Response {
+    let who = query.get("who").map_or("", String::as_str);
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    for cookie in [
+        format!("member={who}; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age=3600"),
+        format!("visit={who}; Path=/member; HttpOnly; SameSite=Lax"),
+    ] {
+        if let Ok(cookie) = cookie.parse() {
+            response.headers_mut().append(header::SET_COOKIE, cookie);
+        }
+    }
+    response
+}
+
+/// The cookies that came.
+async fn member_who(headers: HeaderMap) -> Json<HashMap<String, String>> {
+    let cookies = headers.get_all(header::COOKIE).iter();
+    let pairs = cookies.filter_map(|value| value.to_str().ok());
+    let pairs = pairs.flat_map(|value| value.split("; "));
+    let named = pairs.filter_map(|pair| pair.split_once('='));
+    Json(
+        named
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
+    )
 }
 
 /// A little late, so that the numbers are not there before hydration.

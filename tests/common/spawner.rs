@@ -35,6 +35,8 @@ pub(crate) fn space_spec(limits: GroupLimits) -> SpaceSpec {
     SpaceSpec {
         scratch: Bytes::mib(64),
         scratch_inodes: 1000,
+        browser_data: Bytes::mib(512),
+        browser_data_inodes: 16_384,
         limits,
         runner_ports: vec![9222, 3128],
         browser_ports: vec![3128],

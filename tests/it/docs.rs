@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::daemon::host::skip;
 
-const DOCUMENTS: [&str; 11] = [
+const DOCUMENTS: [&str; 12] = [
     "README.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
@@ -16,6 +16,7 @@ const DOCUMENTS: [&str; 11] = [
     "docs/http.md",
     "docs/egress.md",
     "docs/keys.md",
+    "docs/profiles.md",
     "docs/scrape.md",
 ];
 /// Directories whose files are meant when a document names a path under them.

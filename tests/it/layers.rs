@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 /// Lowest first; a module may use its own layer's modules only where the diagram puts them side by
 /// side without saying otherwise, so equals may not use each other.
-const LAYERS: [&[&str]; 7] = [
+const LAYERS: [&[&str]; 8] = [
     &["id", "limits", "config", "telemetry"],
     &["sandbox", "cdp", "execution", "egress", "store", "tenant"],
     &["runner", "browser"],
+    &["profile"],
     &["session"],
     &["scrape"],
     &["grpc", "http"],
@@ -32,13 +33,17 @@ const SIDEWAYS: [(&str, &str); 8] = [
 ];
 
 /// Which modules may name a crate.
-const CRATES: [(&[&str], &[&str]); 4] = [
+const CRATES: [(&[&str], &[&str]); 5] = [
     (
         &["tonic", "tonic_types", "tonic_health", "tonic_reflection"],
         &["grpc", "server"],
     ),
     (&["axum", "utoipa", "utoipa_axum"], &["server", "http"]),
     (&["rusqlite"], &["store"]),
+    (
+        &["object_store", "chacha20poly1305", "aead_stream"],
+        &["profile"],
+    ),
     (
         &["nix", "libc", "seccompiler", "landlock", "caps"],
         &["sandbox"],

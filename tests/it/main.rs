@@ -44,6 +44,7 @@ mod network;
 mod node;
 mod official;
 mod outcomes;
+mod profiles;
 mod python;
 mod sandbox;
 mod scrape;

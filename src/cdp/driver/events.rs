@@ -39,6 +39,16 @@ struct TargetInfo {
 }
 
 #[derive(Deserialize)]
+struct FrameNavigated {
+    frame: Frame,
+}
+
+#[derive(Deserialize)]
+struct Frame {
+    url: String,
+}
+
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct TargetId {
     target_id: String,
@@ -231,6 +241,7 @@ impl Driver {
         let page = Page::new(info.target_id, url, info.title);
         let target = page.target_id.clone();
         let mut board = self.shared.board();
+        board.shown(&page.url);
         let known = board.pages.get(&target).is_some();
         let events = board.pages.seen(page, info.browser_context_id);
         let too_many = !known && board.pages.entries().len() > self.shared.config.max_pages;
@@ -334,6 +345,12 @@ impl Driver {
             "Page.javascriptDialogOpening" => true,
             "Page.javascriptDialogClosed" => false,
             "Page.loadEventFired" => return self.look(target),
+            "Page.frameNavigated" => {
+                if let Some(told) = read::<FrameNavigated>(message) {
+                    self.shared.board().shown(&told.frame.url);
+                }
+                return;
+            }
             _ => return,
         };
         match open {

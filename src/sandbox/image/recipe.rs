@@ -106,10 +106,13 @@ pub(in super::super) enum ScratchDir {
     Tmp,
     Workspace,
     Agent,
+    /// A memory of its own, which the others cannot fill.
+    Browser,
 }
 
 impl ScratchDir {
-    pub(in super::super) const ALL: [Self; 3] = [Self::Tmp, Self::Workspace, Self::Agent];
+    pub(in super::super) const ALL: [Self; 4] =
+        [Self::Tmp, Self::Workspace, Self::Agent, Self::Browser];
 
     /// Its path inside, as callers name it.
     pub(in super::super) fn inside(self) -> &'static str {
@@ -117,6 +120,7 @@ impl ScratchDir {
             Self::Tmp => "/tmp",
             Self::Workspace => "/workspace",
             Self::Agent => "/run/agent-browser",
+            Self::Browser => "/browser",
         }
     }
 
@@ -125,6 +129,7 @@ impl ScratchDir {
             Self::Tmp => "tmp",
             Self::Workspace => "workspace",
             Self::Agent => "agent",
+            Self::Browser => "browser",
         }
     }
 }

@@ -34,7 +34,10 @@ fn place(contents: &Contents, at: &str) -> Option<Source> {
 fn the_shipped_images_load_and_miss_nothing() {
     let images = shipped();
     let names: Vec<&str> = images.iter().map(|image| &*image.name).collect();
-    assert_eq!(names, ["agent", "bash", "browser", "node", "python"]);
+    assert_eq!(
+        names,
+        ["agent", "bash", "browser", "node", "profile", "python"]
+    );
     for image in &images {
         assert_eq!(
             image.contents.missing,

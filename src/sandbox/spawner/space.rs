@@ -12,10 +12,11 @@ use crate::limits::Bytes;
 
 use super::super::cgroup::Group;
 use super::super::error::StepError;
+use super::super::mounts::{self, ScratchMounts};
 use super::super::network::{self, Netns};
+use super::super::plan;
 use super::super::spec::{IpFamily, Network, SpaceSpec};
 use super::super::wire::{FileOperation, Reply};
-use super::super::{mounts, plan};
 use super::{Spawner, files, watchdog};
 
 pub(in super::super) struct Space {
@@ -23,7 +24,7 @@ pub(in super::super) struct Space {
     pub(super) uid: u32,
     /// Its scratch on the stage, and its cgroup.
     pub(super) name: String,
-    scratch: OwnedFd,
+    scratch: ScratchMounts,
     runner: Netns,
     browser: Netns,
     pub(super) browser_ports: Vec<u16>,
@@ -43,12 +44,13 @@ impl Space {
     }
 
     pub(super) fn file(&self, operation: &FileOperation) -> Result<Option<File>, StepError> {
-        files::as_user(self.uid, || files::run(&self.scratch, operation))
+        files::as_user(self.uid, || files::run(&self.scratch.shared, operation))
     }
 
-    /// What its scratch holds; it is memory that belongs to no process.
+    /// What its scratch and its browser's data hold; it is memory that belongs to no process.
     pub(super) fn scratch_used(&self) -> Bytes {
-        watchdog::used(&self.scratch)
+        let ScratchMounts { shared, browser } = &self.scratch;
+        Bytes(watchdog::used(shared).0 + watchdog::used(browser).0)
     }
 
     /// Takes everything away; its sandboxes are gone already.
@@ -79,12 +81,11 @@ impl Spawner {
             Some(top) => Some(top.child(&name, &spec.limits, true)?),
             None => None,
         };
-        let scratch = mounts::make_scratch(&name, uid, spec.scratch, spec.scratch_inodes)
-            .inspect_err(|_| {
-                if let Some(group) = &group {
-                    group.remove();
-                }
-            })?;
+        let scratch = mounts::make_scratch(&name, uid, &spec).inspect_err(|_| {
+            if let Some(group) = &group {
+                group.remove();
+            }
+        })?;
         let space = Space {
             uid,
             name,

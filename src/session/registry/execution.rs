@@ -92,7 +92,7 @@ impl Registry {
         }
     }
 
-    async fn start_execution(
+    pub(super) async fn start_execution(
         &self,
         shared: &Arc<Shared>,
         options: ExecutionOptions,

@@ -13,11 +13,13 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use super::Registry;
+use super::profiles::outdated;
 use super::sessions::Use;
 use crate::cdp::Hub;
 use crate::egress::Egress;
 use crate::execution::BadRequest;
 use crate::id::SessionId;
+use crate::sandbox::Scratch;
 use crate::session::records::Admitted;
 use crate::session::shared::{Shared, start_of};
 use crate::session::{EndReason, Error, SessionOptions, SessionView};
@@ -63,11 +65,12 @@ impl Registry {
         Ok(lent)
     }
 
-    /// Makes a kept session an ordinary one of `caller`, whose life begins now; `None` when it is gone.
+    /// Makes a kept session an ordinary one of `caller`, whose life begins now; `None` when it is gone,
+    /// or began with a profile that was saved since.
     ///
     /// # Errors
     /// When the caller has too many sessions, or has used too much, or asks for a life that no session
-    /// may have; it stays kept.
+    /// may have, or another session writes its profile; it stays kept.
     pub async fn adopt(
         &self,
         caller: &Caller,
@@ -91,6 +94,10 @@ impl Registry {
             sessions.set_use(id, Use::Borrowed);
             (shared, Adopting { registry: self, id })
         };
+        let writer = self.writer(&shared.owner, &shared.options, id)?;
+        if writer.is_some() && self.is_outdated(&shared).await? {
+            return Ok(None);
+        }
         let seat = self.inner.room.take(caller).await?;
         let admitted = self.enter(caller, &shared, born).await?;
         let mut sessions = self.sessions();
@@ -98,6 +105,7 @@ impl Registry {
             return Ok(None);
         }
         shared.sit(seat);
+        shared.profile.set_writer(writer);
         sessions.hand_over(id);
         drop(sessions);
         admitted.keep();
@@ -175,7 +183,8 @@ impl Lent {
     /// Makes it an ordinary session of its owner, whose life begins now; an error when it is ending.
     ///
     /// # Errors
-    /// When it has ended, or the life is none that a session may have, or the owner has used too much.
+    /// When it has ended, or the life is none that a session may have, or the owner has used too much,
+    /// or its profile is another's to write by now.
     pub async fn hand_over(
         mut self,
         ttl: Duration,
@@ -183,11 +192,17 @@ impl Lent {
     ) -> Result<SessionView, Error> {
         let born = Born::now(ttl, idle_ttl)?;
         let shared = Arc::clone(self.shared());
+        let registry = &self.registry;
+        let writer = registry.writer(&shared.owner, &shared.options, shared.id)?;
+        if writer.is_some() && registry.is_outdated(&shared).await? {
+            return Err(outdated(&shared.options));
+        }
         let admitted = self.registry.enter(&self.caller, &shared, born).await?;
         let mut sessions = self.registry.sessions();
         if !shared.renew(born.since, born.ttl, born.idle_ttl) {
             return Err(shared.ended_error());
         }
+        shared.profile.set_writer(writer);
         sessions.hand_over(shared.id);
         drop(sessions);
         admitted.keep();
@@ -197,6 +212,19 @@ impl Lent {
 }
 
 impl Live {
+    pub(super) fn of(shared: &Arc<Shared>) -> Self {
+        Self(Arc::clone(shared))
+    }
+
+    /// Its files; none before it was ready.
+    pub(super) fn files(&self) -> Option<&Scratch> {
+        self.0.files.get()
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.0
+    }
+
     /// Its id.
     #[must_use]
     pub fn id(&self) -> SessionId {

@@ -213,11 +213,6 @@ async fn what_is_not_there_yet_is_said_by_name() {
     let own = path(&session);
     for (name, reply) in [
         (
-            "profile",
-            http.post("/v2/browser", &json!({ "profile": { "name": "a" } }))
-                .await,
-        ),
-        (
             "prompt",
             http.post("/v2/interact", &json!({ "prompt": "go" })).await,
         ),
@@ -228,7 +223,6 @@ async fn what_is_not_there_yet_is_said_by_name() {
         ),
         ("replay", http.get(&format!("{own}/replay")).await),
         ("replay", http.get(&format!("{own}/replay/0")).await),
-        ("profile", http.delete("/v2/browser/profiles/a%20b").await),
     ] {
         let error = reply.refused(501);
         assert!(

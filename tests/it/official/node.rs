@@ -29,6 +29,11 @@ async fn the_command_line() {
 }
 
 #[tokio::test]
+async fn profiles() {
+    script_passes("profiles", daemon()).await;
+}
+
+#[tokio::test]
 async fn keys() {
     let directory = tempfile::tempdir().unwrap();
     let data_dir = directory.path().join("data");

@@ -35,6 +35,11 @@ async fn errors_as_the_clients_classes() {
 }
 
 #[tokio::test]
+async fn profiles() {
+    script("test_profiles", &[], daemon()).await;
+}
+
+#[tokio::test]
 async fn keys_limits_and_other_owners() {
     let directory = tempfile::tempdir().unwrap();
     let data_dir = directory.path().join("data");

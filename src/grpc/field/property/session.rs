@@ -273,6 +273,7 @@ pub(super) fn session() -> impl Strategy<Value = SaidSession> {
                     open_files: limits[1],
                     file_size_bytes: limits[0],
                 }),
+                profile: None,
             };
             let read = SessionOptions {
                 ttl: ttl.1.unwrap_or_default(),
@@ -297,6 +298,7 @@ pub(super) fn session() -> impl Strategy<Value = SaidSession> {
                     open_files: limits[1],
                     file_size: Bytes(limits[0]),
                 },
+                profile: None,
             };
             (wire, read, bad)
         })

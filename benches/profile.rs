@@ -1,0 +1,148 @@
+//! Times sessions with a profile against those without: `make bench`.
+//!
+//! Each round opens a session without a profile, one that begins with a profile of 5 MB, and one that
+//! saves it again. Prints a table and writes `target/bench/profile.md` and `.json`.
+
+use std::time::Instant;
+
+use anyhow::{Context as _, ensure};
+use pagebox::grpc::v1::{ProfileOptions, SessionOptions};
+use serde_json::json;
+
+#[path = "../tests/common/client.rs"]
+#[allow(dead_code, reason = "the tests use more of it")]
+mod client;
+#[path = "../tests/common/daemon.rs"]
+#[allow(dead_code, reason = "the tests use more of it")]
+mod daemon;
+#[path = "common/samples.rs"]
+mod samples;
+#[path = "../tests/common/site.rs"]
+#[allow(dead_code, reason = "the tests use more of it")]
+mod site;
+
+use client::{Client, OpenSession};
+use samples::Samples;
+
+const ROUNDS: usize = 20;
+/// What is stored, which no compression makes smaller.
+const BYTES: u32 = 5_000_000;
+const NAME: &str = "bench";
+const WITHOUT: &str = "session without a profile";
+const READER: &str = "session with a profile of 5 MB";
+const STOP: &str = "stop of a session without a profile";
+const SAVE: &str = "stop of a session that saves it";
+/// The median of a session with a profile must stay below this, in milliseconds.
+const WANTED_READY: f64 = 400.0;
+/// The median of a stop with its save likewise.
+const WANTED_SAVE: f64 = 500.0;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    // `cargo test --benches` starts this too, without the flag.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        println!("profile: measured by `cargo bench` only");
+        return Ok(());
+    }
+    let site = site::Site::start().await?;
+    let port = site.port().to_string();
+    let binary = std::path::Path::new(env!("CARGO_BIN_EXE_pagebox"));
+    let daemon = daemon::Daemon::start_with(binary, "", &["--host-loopback", &port]);
+    let client = Client::new(&daemon.url());
+    let session = OpenSession::new(client.clone(), open(&client, true).await?);
+    let store = format!(
+        "await page.goto('{}'); await page.evaluate(async (bytes) => {{
+           const database = await new Promise((resolve, reject) => {{
+             const opening = indexedDB.open('bench');
+             opening.onupgradeneeded = () => opening.result.createObjectStore('blobs');
+             opening.onsuccess = () => resolve(opening.result);
+             opening.onerror = () => reject(opening.error);
+           }});
+           const data = new Uint8Array(bytes);
+           for (let at = 0; at < bytes; at += 65536) {{
+             crypto.getRandomValues(data.subarray(at, Math.min(at + 65536, bytes)));
+           }}
+           const writing = database.transaction('blobs', 'readwrite');
+           writing.objectStore('blobs').put(data, 1);
+           await new Promise((resolve) => {{ writing.oncomplete = resolve; }});
+           localStorage.setItem('stored', bytes);
+           sessionStorage.setItem('stored', bytes);
+         }}, {BYTES})",
+        site.url("/")
+    );
+    session.node(&store).await;
+    session.stop().await;
+
+    let mut samples = Samples::default();
+    for number in 0..=ROUNDS {
+        let mut round = Samples::default();
+        for (profile, opening, stopping) in [(false, WITHOUT, STOP), (true, READER, SAVE)] {
+            let begun = Instant::now();
+            let id = match profile {
+                true => open(&client, true).await?,
+                false => client.create(SessionOptions::default()).await?.id,
+            };
+            round.add(opening, begun.elapsed());
+            let begun = Instant::now();
+            let stopped = client.stop(&id).await?;
+            round.add(stopping, begun.elapsed());
+            let saved = stopped.session.context("a session")?.profile;
+            let error = saved.map(|saved| saved.save_error).unwrap_or_default();
+            ensure!(error.is_empty(), "not saved: {error}");
+        }
+        // Page caches are filled by the first.
+        if number > 0 {
+            samples.extend(round);
+        }
+        eprint!("\rround {number} of {ROUNDS}");
+    }
+    eprintln!();
+    let still = OpenSession::new(client.clone(), open(&client, false).await?);
+    let look = format!(
+        "await page.goto('{}'); await page.evaluate(() => localStorage.getItem('stored'))",
+        site.url("/")
+    );
+    ensure!(still.node(&look).await == BYTES.to_string(), "it was lost");
+    still.stop().await;
+    report(&samples)
+}
+
+async fn open(client: &Client, save_changes: bool) -> anyhow::Result<String> {
+    let options = SessionOptions {
+        profile: Some(ProfileOptions {
+            name: NAME.to_owned(),
+            save_changes: Some(save_changes),
+        }),
+        ..SessionOptions::default()
+    };
+    Ok(client.create(options).await?.id)
+}
+
+fn report(samples: &Samples) -> anyhow::Result<()> {
+    let mut table =
+        String::from("| what | samples | p50 ms | p95 ms | wanted |\n|---|---|---|---|---|\n");
+    let mut rows = Vec::new();
+    for (name, count) in samples.counts() {
+        let (median, p95) = (samples.percentile(name, 50), samples.percentile(name, 95));
+        let wanted = match name {
+            READER => format!("p50 below {WANTED_READY}"),
+            SAVE => format!("p50 below {WANTED_SAVE}"),
+            _ => String::new(),
+        };
+        table += &format!("| {name} | {count} | {median:.2} | {p95:.2} | {wanted} |\n");
+        rows.push(json!({ "name": name, "samples": count, "p50_ms": median, "p95_ms": p95 }));
+    }
+    samples::publish(
+        "profile",
+        &table,
+        &json!({ "rounds": ROUNDS, "rows": rows }),
+    )?;
+    for (name, wanted) in [(READER, WANTED_READY), (SAVE, WANTED_SAVE)] {
+        let median = samples.percentile(name, 50);
+        ensure!(
+            median < wanted,
+            "{name}: {median:.2} ms, not under {wanted}"
+        );
+    }
+    Ok(())
+}
