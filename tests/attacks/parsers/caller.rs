@@ -170,7 +170,7 @@ pub(super) async fn rapid_reset(ground: &Ground) {
 pub(super) async fn huge_headers(ground: &Ground) {
     let line = format!("X-Long: {}\r\n", "x".repeat(100));
     let plain = format!(
-        "GET /health HTTP/1.1\r\nHost: x\r\n{}\r\n",
+        "GET /health HTTP/1.1\r\nHost: localhost\r\n{}\r\n",
         line.repeat(10_000)
     );
     let said = talk(connect(ground).await, plain.as_bytes()).await;

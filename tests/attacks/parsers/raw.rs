@@ -106,7 +106,7 @@ pub(super) fn field(block: &mut Vec<u8>, name: &str, value: &str) {
 
 /// That a new caller is answered.
 pub(super) async fn answers(ground: &Ground) {
-    let request = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let request = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let said = talk(connect(ground).await, request).await;
     let said = String::from_utf8_lossy(&said);
     assert!(said.starts_with("HTTP/1.1 200 "), "{said}");
