@@ -150,10 +150,13 @@ impl Browser {
     /// # Errors
     /// When it did not end by itself, and was killed: its files may not be whole.
     pub async fn close(&self) -> Result<(), Error> {
+        // The answer may be lost in the end of the pipe: how it ended is what counts.
         let asked = self.hub.close_browser().await;
         let ended = tokio::time::timeout(CLOSE_LIMIT, self.sandbox.wait()).await;
         self.end().await;
-        asked?;
+        if let Err(error) = asked {
+            debug!(%error, "no answer to Browser.close");
+        }
         match ended {
             Ok(exit) if exit.status == ExitStatus::Code(0) => Ok(()),
             Ok(exit) => Err(Error::Unclean(format!("{:?}", exit.status))),

@@ -29,6 +29,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 use serde::{Deserialize, Serialize};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::id::SessionId;
 use crate::limits::Bytes;
@@ -37,9 +38,9 @@ use crate::tenant::Owner;
 pub use archive::{Archive, Limits, Packed};
 pub use config::Config;
 pub use key::KeyError;
-pub use object::{Saved, Summary};
+pub use object::{Saved, Summary, Unsaved};
 pub use seal::SealError;
-pub use state::State;
+pub use state::{SessionStorage, State};
 pub use writers::Writer;
 
 use key::Key;
@@ -58,6 +59,8 @@ struct Inner {
     key: Key,
     writers: Writers,
     config: Config,
+    /// Saved at once, as each needs a core.
+    turns: Arc<Semaphore>,
 }
 
 /// What a profile is called: 1 to 128 characters of any kind.
@@ -261,17 +264,27 @@ impl Profiles {
         object::sweep(directory).map_err(failed)?;
         let beside = directory.with_extension("key");
         let named = Some(&*config.key_file).filter(|path| !path.as_os_str().is_empty());
-        let key = Key::of_file(named.unwrap_or(&beside))?;
+        let path = named.unwrap_or(&beside);
+        if !path.exists() && object::any(directory).map_err(failed)? {
+            return Err(KeyError::Lost {
+                path: path.to_owned(),
+                objects: directory.to_owned(),
+            }
+            .into());
+        }
+        let key = Key::of_file(path)?;
         let store = LocalFileSystem::new_with_prefix(directory)?.with_fsync(true);
         Ok(Self::over(Arc::new(store), key, config))
     }
 
     fn over(store: Arc<dyn ObjectStore>, key: Key, config: Config) -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
         Self(Arc::new(Inner {
             store,
             key,
             writers: Writers::default(),
             config,
+            turns: Arc::new(Semaphore::new(cores)),
         }))
     }
 
@@ -279,6 +292,12 @@ impl Profiles {
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.0.config
+    }
+
+    /// Waits until one more may be saved; it may while what this gives is held.
+    pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        // Never closed.
+        Arc::clone(&self.0.turns).acquire_owned().await.ok()
     }
 
     /// Makes a session the writer of a profile, until what this gives is dropped.
@@ -363,9 +382,9 @@ impl Profiles {
     /// # Errors
     /// When a session writes it, or the store fails.
     pub async fn delete(&self, owner: &Owner, name: &Name) -> Result<bool, Error> {
-        if let Some(writer) = self.0.writers.of(owner, name) {
-            return Err(Error::BeingSaved { writer });
-        }
+        // So that no session begins to write it meanwhile.
+        let taken = self.0.writers.take(owner, name, SessionId::generate());
+        let _deleting = taken.map_err(|writer| Error::BeingSaved { writer })?;
         match self.0.store.delete(&object::place(owner, name)).await {
             Ok(()) => Ok(true),
             Err(object_store::Error::NotFound { .. }) => Ok(false),

@@ -370,6 +370,7 @@ impl Scrapes {
                 state: State::Stopped,
                 bill: Bill::NOTHING,
                 was_over: true,
+                save_error: None,
             }),
             settled => Ok(settled?),
         }

@@ -67,7 +67,8 @@ impl Board {
     }
 }
 
-fn web_origin(url: &str) -> Option<String> {
+/// The origin of a page of the web.
+pub(crate) fn web_origin(url: &str) -> Option<String> {
     let url = Url::parse(url).ok()?;
     matches!(url.scheme(), "http" | "https").then(|| url.origin().ascii_serialization())
 }

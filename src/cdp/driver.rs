@@ -8,6 +8,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -359,14 +360,16 @@ impl Driver {
         let ended = std::mem::take(&mut board.ended);
         let idle = !board.is_running();
         drop(board);
-        let of_token = |kind: &ClientKind| match kind {
-            ClientKind::Runner { token } => forgotten.contains(token),
-            _ => false,
+        let is_closing = self.shared.closing.load(Ordering::Relaxed);
+        let is_gone = |kind: &ClientKind| match kind {
+            ClientKind::Runner { token } => is_closing || forgotten.contains(token),
+            ClientKind::External => is_closing,
+            ClientKind::Internal => false,
         };
         let gone: Vec<ClientId> = self
             .clients
             .iter()
-            .filter(|(_, member)| of_token(&member.kind))
+            .filter(|(_, member)| is_gone(&member.kind))
             .map(|(id, _)| *id)
             .collect();
         for client in gone {

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::board::Board;
+use super::board::{Board, web_origin};
 use super::driver::{Answer, Command, Driver, Failure, Root};
 use super::message::payload;
 use super::pages::Entry;
@@ -58,7 +58,7 @@ pub(crate) struct Shared {
     /// `Browser.getVersion`'s answer, for `/json/version`.
     pub(crate) version: Mutex<Value>,
     pub(crate) closed: CancellationToken,
-    /// The browser was asked to end.
+    /// The browser is about to end.
     pub(crate) closing: AtomicBool,
     pub(crate) tasks: TaskTracker,
 }
@@ -236,6 +236,9 @@ impl Hub {
 
     /// Makes room for a client and attaches it.
     pub(crate) async fn connect(&self, kind: ClientKind, root: Root) -> Result<Connected, Error> {
+        if self.0.closing.load(Ordering::Relaxed) && kind != ClientKind::Internal {
+            return Err(Error::Closed);
+        }
         let (queue, outbox) = queue(self.0.config.client_queue.as_usize());
         let ended = self.0.closed.child_token();
         let (reply, answer) = oneshot::channel();
@@ -300,9 +303,16 @@ impl Hub {
         }
     }
 
+    /// Disconnects everyone but the daemon's own clients, and closes what dialogs are open: the browser
+    /// is about to be closed.
+    pub async fn retire(&self) {
+        self.0.closing.store(true, Ordering::Relaxed);
+        self.0.touched.notify_one();
+        self.dismiss_unattended_dialogs().await;
+    }
+
     /// Asks the browser to write its files and end.
     pub async fn close_browser(&self) -> Result<(), Error> {
-        self.0.closing.store(true, Ordering::Relaxed);
         self.call(None, "Browser.close", None).await.map(drop)
     }
 
@@ -312,6 +322,12 @@ impl Hub {
         let version = self.0.version.lock();
         let version = version.unwrap_or_else(PoisonError::into_inner);
         version["product"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// The origin of the active page, if it is a web page.
+    #[must_use]
+    pub fn active_origin(&self) -> Option<String> {
+        web_origin(&self.active_page().url)
     }
 
     /// The origins of web pages that its pages and their frames have shown; the first

@@ -257,11 +257,15 @@ fn foreign(headers: &HeaderMap) -> Option<Status> {
         // tonic's code for a request above the largest message.
         Code::OutOfRange => {
             let class = class(Code::ResourceExhausted, "REQUEST_TOO_LARGE");
+            // "…, the limit is: 1048576 bytes"
+            let limit = message.rsplit("limit is: ").next().unwrap_or_default();
+            let limit = limit.split(' ').next().and_then(|limit| limit.parse().ok());
+            let limit = limit.map_or(MAX_REQUEST, Bytes);
             let message = format!(
-                "the request is larger than {MAX_REQUEST}, the most of any; code may have \
+                "the request is larger than {limit}, the most it may be; code may have \
                  {MAX_CODE_BYTES} bytes"
             );
-            with(class.with("limit_bytes", MAX_REQUEST.0), &message)
+            with(class.with("limit_bytes", limit.0), &message)
         }
         Code::Unimplemented => with(class(Code::Unimplemented, "METHOD_UNKNOWN"), message),
         Code::NotFound => with(class(Code::NotFound, "SERVICE_UNKNOWN"), message),

@@ -361,6 +361,9 @@ pub(super) struct Deleted {
     session_duration_ms: Option<u64>,
     /// What it cost.
     credits_billed: u64,
+    /// Why its profile was not saved; what was saved before is still there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<String>,
 }
 
 impl Deleted {
@@ -370,6 +373,7 @@ impl Deleted {
             status: status(settled.state),
             session_duration_ms: (!settled.was_over).then(|| millis(settled.bill.lived)),
             credits_billed: settled.bill.credits,
+            warning: (settled.save_error).map(|why| format!("The profile was not saved: {why}")),
         }
     }
 }

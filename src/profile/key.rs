@@ -37,6 +37,17 @@ pub enum KeyError {
         /// Why.
         source: io::Error,
     },
+    /// It is not there, and profiles are.
+    #[error(
+        "{path} is not there, and {objects} holds profiles, which no other key opens: put it back, or \
+         remove that directory"
+    )]
+    Lost {
+        /// Which.
+        path: PathBuf,
+        /// Where the profiles are.
+        objects: PathBuf,
+    },
     /// Others may read it.
     #[error("{path} has the mode {mode:04o}: others can read the key in it (chmod 600 {path})")]
     Open {

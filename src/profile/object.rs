@@ -31,6 +31,10 @@ use crate::tenant::Owner;
 
 /// Pieces of the state and of the archive.
 const PIECE: usize = 64 << 10;
+/// Of an object on its way to the store; more than that goes there in parts.
+const BUFFER: usize = 4 << 20;
+/// Parts on their way at once.
+const UPLOADS: usize = 2;
 /// Of what is read before anything is unpacked.
 const MAX_STATE: usize = 64 << 20;
 /// Domains a summary counts cookies of: it must fit a piece.
@@ -180,26 +184,61 @@ impl Saved {
     }
 }
 
+/// A profile as it was written, which nobody sees yet.
+pub struct Unsaved {
+    upload: BufWriter,
+    writer: Writer,
+}
+
+impl std::fmt::Debug for Unsaved {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Unsaved")
+            .field("writer", &self.writer)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Unsaved {
+    /// Puts it in the place of what was saved before: when this returns, it is on the disk. Goes on when
+    /// the call is dropped; nobody else writes the profile meanwhile.
+    ///
+    /// # Errors
+    /// When the store fails; what was saved before is still there.
+    pub async fn commit(self) -> Result<(), ProfileError> {
+        let Self { mut upload, writer } = self;
+        let name = writer.name().clone();
+        let committing = tokio::spawn(async move {
+            let done = upload.shutdown().await;
+            drop(writer);
+            done
+        });
+        match committing.await {
+            Ok(done) => done.map_err(|error| stored(error, &name)),
+            Err(error) => Err(stored(io::Error::other(error), &name)),
+        }
+    }
+}
+
 impl Profiles {
-    /// Replaces a profile by what a sandbox has packed and by this state. Until this returns the old
-    /// one is there, whole; a dropped call leaves it.
+    /// Writes a profile anew, of what a sandbox has packed and of this state. Nothing of it is seen
+    /// before [`Unsaved::commit`]; until then a dropped call, or what it gave, leaves what was saved.
     ///
     /// # Errors
     /// When it is too large, could not be packed, or the store fails.
     pub async fn save(
         &self,
-        writer: &Writer,
+        writer: Writer,
         summary: &Summary,
         state: &State,
         archive: impl Archive,
-    ) -> Result<(), ProfileError> {
-        let (owner, name) = (writer.owner(), writer.name());
-        let place = place(owner, name);
-        let mut upload = BufWriter::new(self.0.store.clone(), place.clone());
+    ) -> Result<Unsaved, ProfileError> {
+        let place = place(writer.owner(), writer.name());
+        let store = self.0.store.clone();
+        let upload = BufWriter::with_capacity(store, place.clone(), BUFFER);
+        let mut upload = upload.with_max_concurrency(UPLOADS);
         let written = self.write_object(&mut upload, &place, summary, state, archive);
         match written.await {
-            // The object is there, and on the disk, when this is done.
-            Ok(()) => upload.shutdown().await.map_err(|error| stored(error, name)),
+            Ok(()) => Ok(Unsaved { upload, writer }),
             Err(error) => {
                 // What is left of it is no object, and swept at the next start.
                 if let Err(error) = upload.abort().await {
@@ -282,9 +321,10 @@ fn packing(name: &Name, why: String) -> ProfileError {
 fn stored(error: io::Error, name: &Name) -> ProfileError {
     match error.downcast::<object_store::Error>() {
         Ok(error) => error.into(),
-        Err(error) => ProfileError::Unreadable {
+        Err(error) => ProfileError::Archive {
             name: name.clone(),
-            source: error.into(),
+            what: "written",
+            why: error.to_string(),
         },
     }
 }
@@ -293,6 +333,17 @@ fn stored(error: io::Error, name: &Name) -> ProfileError {
 pub(super) fn make_directory(path: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true).mode(0o700).create(path)
+}
+
+/// Whether there is any object.
+pub(super) fn any(directory: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if !entry.file_type()?.is_dir() || any(&entry.path())? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Removes what interrupted saves left: no object has such a name.

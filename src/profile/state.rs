@@ -4,7 +4,7 @@
 //! origin can be reached only where a page of it is open, so the active page visits each: its
 //! requests are answered here, with nothing, and no script of the site runs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -20,8 +20,13 @@ const VISITS: Duration = Duration::from_secs(10);
 const MAX_ORIGINS: usize = cdp::MAX_ORIGINS;
 /// An empty page, as base64.
 const EMPTY_PAGE: &str = "PCFkb2N0eXBlIGh0bWw+";
+/// Most `sessionStorage` that is kept, in bytes of its names and values.
+const MAX_STORAGE: usize = 16 << 20;
 /// Fields of a cookie as it is read that it is not set by.
 const READ_ONLY: [&str; 4] = ["size", "session", "partitionKeyOpaque", "expires"];
+
+/// Names and values, by origin.
+pub type SessionStorage = BTreeMap<String, Vec<(String, String)>>;
 
 /// What Chromium does not write down itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,8 +34,8 @@ const READ_ONLY: [&str; 4] = ["size", "session", "partitionKeyOpaque", "expires"
 pub struct State {
     /// Cookies that end with the browser, as `Storage.setCookies` takes them.
     pub(super) session_cookies: Vec<Value>,
-    /// Of the active page, by origin.
-    pub(super) session_storage: BTreeMap<String, Vec<(String, String)>>,
+    /// Of the active page.
+    pub session_storage: SessionStorage,
 }
 
 /// What was read of a browser.
@@ -43,11 +48,12 @@ pub struct Captured {
 }
 
 impl State {
-    /// Reads it. `origins` are those the session has shown, and those it began with.
+    /// Reads it: the `sessionStorage` of the origins this browser has shown, and of those in `before`,
+    /// which it began with. Of origins that cannot be visited what there was before is kept.
     ///
     /// # Errors
     /// When the browser does not answer.
-    pub async fn capture(hub: &Hub, origins: &BTreeSet<String>) -> Result<Captured, cdp::Error> {
+    pub async fn capture(hub: &Hub, before: &SessionStorage) -> Result<Captured, cdp::Error> {
         let client = hub.client(ClientKind::Internal).await?;
         let params = json!({});
         let answer = client.call_raw(None, "Storage.getCookies", &params).await?;
@@ -61,16 +67,25 @@ impl State {
             }
         }
         drop(client);
-        if origins.is_empty() {
-            return Ok(captured);
-        }
-        let visitor = Visitor::begin(hub).await?;
-        for origin in origins.iter().take(MAX_ORIGINS) {
-            let items = visitor.read(origin).await?;
-            if !items.is_empty() {
-                captured.state.session_storage.insert(origin.clone(), items);
+        let storage = &mut captured.state.session_storage;
+        let shown = hub.origins();
+        let active = hub.active_origin();
+        let first = active.iter().chain(&shown).chain(before.keys());
+        let mut origins: Vec<&String> = Vec::new();
+        for origin in first.take(2 * MAX_ORIGINS) {
+            if !origins.contains(&origin) {
+                origins.push(origin);
             }
         }
+        if let Err(error) = visit_all(hub, &origins, storage).await {
+            tracing::warn!(%error, "not every sessionStorage was read; of others what was saved stays");
+            for (origin, items) in before {
+                storage
+                    .entry(origin.clone())
+                    .or_insert_with(|| items.clone());
+            }
+        }
+        storage.retain(|_, items| !items.is_empty());
         Ok(captured)
     }
 
@@ -93,6 +108,32 @@ impl State {
         }
         visitor.leave().await
     }
+}
+
+/// Reads origins until one fails, or it is too much.
+async fn visit_all(
+    hub: &Hub,
+    origins: &[&String],
+    storage: &mut SessionStorage,
+) -> Result<(), cdp::Error> {
+    if origins.is_empty() {
+        return Ok(());
+    }
+    let visitor = Visitor::begin(hub).await?;
+    let mut size = 0;
+    for origin in origins.iter().take(MAX_ORIGINS) {
+        let items = visitor.read(origin).await?;
+        size += items
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum::<usize>();
+        if size > MAX_STORAGE {
+            tracing::warn!("sessionStorage of more than {MAX_STORAGE} bytes is not kept");
+            return Ok(());
+        }
+        storage.insert((*origin).clone(), items);
+    }
+    Ok(())
 }
 
 /// A cookie as it can be set again.

@@ -52,7 +52,8 @@ async fn save(profiles: &Profiles, of: &str, byte: u8, left: usize) -> Result<()
     let writer = profiles.write(&Owner::anonymous(), &name(of), SessionId::generate())?;
     let archive = Same { byte, left };
     let state = State::default();
-    profiles.save(&writer, &summary(of), &state, archive).await
+    let unsaved = profiles.save(writer, &summary(of), &state, archive).await?;
+    unsaved.commit().await
 }
 
 /// The archive of a profile: of which kind, and how many bytes.
@@ -209,7 +210,13 @@ async fn what_is_damaged_or_of_another_key_is_named_and_never_empty() {
         .unwrap_err();
     assert!(error.to_string().contains("\"mine\""), "{error}");
     fs::write(&object, &whole).unwrap();
-    fs::remove_file(directory.with_extension("key")).unwrap();
+    let key = directory.with_extension("key");
+    fs::remove_file(&key).unwrap();
+    let lost = Profiles::open(&directory, Config::default()).unwrap_err();
+    assert!(matches!(lost, Error::Key(KeyError::Lost { .. })), "{lost}");
+    assert!(!key.exists());
+    drop(open(&root.path().join("others")));
+    fs::rename(root.path().join("others.key"), &key).unwrap();
     let error = open(&directory)
         .get(&Owner::anonymous(), &name("mine"))
         .await

@@ -1,7 +1,7 @@
 //! The task of one session: builds it, hands executions to its contexts, ends it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -34,6 +34,8 @@ pub(super) struct Deps {
     pub(super) policy: Arc<egress::Policy>,
     pub(super) upstream: Option<egress::Upstream>,
     pub(super) profiles: Profiles,
+    /// What the browsers call themselves, once one has run.
+    pub(super) browser_version: OnceLock<String>,
 }
 
 /// The parts of a session, as far as they are built. Ended in reverse order.
@@ -70,6 +72,11 @@ pub(super) async fn run(shared: Arc<Shared>, deps: Arc<Deps>, mut jobs: mpsc::Re
         }
     };
     shared.request_end_because(reason, detail.clone());
+    let is_kept = was_ready && shared.profile.is_kept_after(reason);
+    if !is_kept {
+        // Another session may write it, before anyone is told of this one's end.
+        drop(shared.profile.take_writer());
+    }
     shared.stopping(failure);
     jobs.close();
     shared.cancel.cancel();
@@ -77,7 +84,7 @@ pub(super) async fn run(shared: Arc<Shared>, deps: Arc<Deps>, mut jobs: mpsc::Re
         let _ = job.started.send(Err(runner::Error::Cancelled));
     }
     end_contexts(&mut parts).await;
-    if was_ready && reason.keeps_profile() {
+    if is_kept {
         save_profile(&mut parts, &shared, &deps).await;
     }
     end(parts).await;
@@ -170,6 +177,7 @@ async fn start(
         .inspect_err(|error| debug!(%error, "runner not launched"))
         .ok();
     let hub = parts.browser.insert(browser).hub.clone();
+    deps.browser_version.get_or_init(|| hub.browser_version());
     if let Some(restored) = restored {
         profiles::restore(restored, deps, &hub).await?;
     }
@@ -274,6 +282,7 @@ async fn serve(
     };
     parts.browser = browser;
     if why.0 == EndReason::BrowserCrashed {
+        drop(shared.profile.take_writer());
         // Executions see it by themselves and report what happened; nothing else may cancel them
         // first.
         wait_for_executions(shared).await;

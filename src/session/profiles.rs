@@ -17,9 +17,12 @@ use super::shared::Shared;
 use super::{EndReason, Error};
 use crate::browser::Browser;
 use crate::cdp::Hub;
-use crate::profile::{self, Packed, State, Summary, Use, Writer};
+use crate::profile::{self, Packed, SessionStorage, State, Summary, Unsaved, Use, Writer};
 use crate::sandbox::Space;
 use crate::telemetry::Chain;
+
+/// Origins a profile remembers: each takes a visit when it is exported.
+const MAX_ORIGINS: usize = 1024;
 
 /// A session's profile as seen from outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +52,7 @@ struct Loaded {
     version: Option<String>,
     /// Where something may be stored.
     origins: BTreeSet<String>,
+    session_storage: SessionStorage,
 }
 
 /// What is put back once the browser runs.
@@ -92,16 +96,17 @@ impl ProfileState {
     }
 }
 
-impl EndReason {
-    /// Whether what the browser has by then is worth keeping.
-    pub(super) fn keeps_profile(self) -> bool {
-        match self {
-            Self::Stopped
-            | Self::TtlExpired
-            | Self::IdleExpired
-            | Self::OneShotDone
-            | Self::Drained => true,
-            Self::BrowserCrashed | Self::StartFailed | Self::Abandoned => false,
+impl ProfileState {
+    /// Whether what the browser has when it ends so is worth keeping. Of a session that began empty,
+    /// only when it has done what it was made for.
+    pub(super) fn is_kept_after(&self, reason: EndReason) -> bool {
+        match reason {
+            EndReason::OneShotDone => true,
+            EndReason::Stopped
+            | EndReason::TtlExpired
+            | EndReason::IdleExpired
+            | EndReason::Drained => !self.starts_empty.load(Ordering::Relaxed),
+            EndReason::BrowserCrashed | EndReason::StartFailed | EndReason::Abandoned => false,
         }
     }
 }
@@ -130,11 +135,15 @@ pub(super) async fn unpack(
         let Some(mut saved) = deps.profiles.load(&shared.owner, &using.name).await? else {
             return Ok(None);
         };
-        let state = saved.state().await?;
         let summary = saved.summary.clone();
+        if let Some(ours) = deps.browser_version.get() {
+            check_version(&summary, ours)?;
+        }
+        let state = saved.state().await?;
         *lock(&shared.profile.loaded) = Loaded {
             version: Some(saved.version.clone()),
             origins: summary.origins.clone(),
+            session_storage: state.session_storage.clone(),
         };
         saved.unpack(space, (&deps.configs.browser).into()).await?;
         Ok(Some(Restored { state, summary }))
@@ -152,17 +161,22 @@ fn too_slow(using: &Use, what: &'static str, limit: std::time::Duration) -> prof
     }
 }
 
+/// Refuses what a later browser saved: this one would damage it.
+fn check_version(summary: &Summary, ours: &str) -> Result<(), profile::Error> {
+    match profile::is_newer(&summary.browser, ours) {
+        true => Err(profile::Error::TooNew {
+            name: summary.name.clone(),
+            saved: summary.browser.clone(),
+            ours: ours.to_owned(),
+        }),
+        false => Ok(()),
+    }
+}
+
 /// Puts the rest of the profile in place.
 pub(super) async fn restore(restored: Restored, deps: &Deps, hub: &Hub) -> Result<(), Error> {
     let Restored { state, summary } = restored;
-    let ours = hub.browser_version();
-    if profile::is_newer(&summary.browser, &ours) {
-        return Err(Error::from(profile::Error::TooNew {
-            name: summary.name,
-            saved: summary.browser,
-            ours,
-        }));
-    }
+    check_version(&summary, &hub.browser_version())?;
     let limit = deps.profiles.config().timeout;
     let failed = |why: String| profile::Error::State {
         name: summary.name.clone(),
@@ -188,14 +202,19 @@ pub(super) async fn save(
     let Some(using) = &shared.options.profile else {
         return;
     };
+    let _turn = deps.profiles.turn().await;
     let began = Instant::now();
     let limit = deps.profiles.config().timeout;
-    let saving = timeout(limit, save_in(using, &writer, shared, deps, browser, space));
-    let saved = saving
+    let writing = timeout(limit, write(using, writer, shared, deps, browser, space));
+    let written = writing
         .await
         .unwrap_or_else(|_| Err(too_slow(using, "packed", limit)));
     // Whatever is left of it.
     browser.end().await;
+    let saved = match written {
+        Ok((unsaved, at)) => unsaved.commit().await.map(|()| at),
+        Err(error) => Err(error),
+    };
     *lock(&shared.profile.saved) = Some(match saved {
         Ok(at) => {
             info!(elapsed = ?began.elapsed(), "profile saved");
@@ -208,24 +227,27 @@ pub(super) async fn save(
     });
 }
 
-async fn save_in(
+async fn write(
     using: &Use,
-    writer: &Writer,
+    writer: Writer,
     shared: &Shared,
     deps: &Deps,
     browser: &Browser,
     space: &Space,
-) -> Result<SystemTime, profile::Error> {
+) -> Result<(Unsaved, SystemTime), profile::Error> {
     let hub = &browser.hub;
     let state = |why: String| profile::Error::State {
         name: using.name.clone(),
         what: "read",
         why,
     };
-    let mut origins = hub.origins();
-    origins.extend(lock(&shared.profile.loaded).origins.iter().cloned());
-    let captured = State::capture(hub, &origins).await;
+    let before = lock(&shared.profile.loaded).clone();
+    hub.retire().await;
+    let captured = State::capture(hub, &before.session_storage).await;
     let captured = captured.map_err(|error| state(error.to_string()))?;
+    let mut origins = hub.origins();
+    let room = MAX_ORIGINS.saturating_sub(origins.len());
+    origins.extend(before.origins.into_iter().take(room));
     let summary = Summary {
         name: using.name.clone(),
         saved_at: SystemTime::now(),
@@ -241,9 +263,32 @@ async fn save_in(
         what: "packed",
         why,
     })?;
-    let profiles = &deps.profiles;
-    profiles
-        .save(writer, &summary, &captured.state, packed)
-        .await?;
-    Ok(summary.saved_at)
+    let (profiles, state) = (&deps.profiles, &captured.state);
+    let unsaved = profiles.save(writer, &summary, state, packed).await?;
+    Ok((unsaved, summary.saved_at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_that_began_empty_saves_only_what_it_was_made_for() {
+        let ordinary = ProfileState::default();
+        let mover = ProfileState::default();
+        mover.start_empty();
+        for (reason, of_ordinary, of_mover) in [
+            (EndReason::OneShotDone, true, true),
+            (EndReason::Stopped, true, false),
+            (EndReason::TtlExpired, true, false),
+            (EndReason::IdleExpired, true, false),
+            (EndReason::Drained, true, false),
+            (EndReason::BrowserCrashed, false, false),
+            (EndReason::StartFailed, false, false),
+            (EndReason::Abandoned, false, false),
+        ] {
+            let kept = (ordinary.is_kept_after(reason), mover.is_kept_after(reason));
+            assert_eq!(kept, (of_ordinary, of_mover), "{reason:?}");
+        }
+    }
 }

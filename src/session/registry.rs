@@ -11,7 +11,7 @@ pub use execution::{Execution, Place};
 pub use lent::{Lent, Live};
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
@@ -113,6 +113,7 @@ impl Registry {
                     policy: Arc::new(policy),
                     upstream,
                     profiles,
+                    browser_version: OnceLock::new(),
                 }),
                 degraded,
                 sessions: Mutex::default(),
@@ -194,7 +195,14 @@ impl Registry {
             return Ok(shared);
         }
         let id = SessionId::generate();
-        let writer = self.writer(&caller.owner, &options, id)?;
+        let writer = match self.writer(&caller.owner, &options, id) {
+            Ok(writer) => writer,
+            // It may be this key's own session, which has come meanwhile.
+            Err(busy) => {
+                let known = self.sessions().of_key(key.as_ref(), &options)?;
+                return known.ok_or(busy);
+            }
+        };
         let seat = self.inner.room.take(caller).await?;
         let born = (id, SystemTime::now());
         let start = start_of(born, &caller.owner, &options);
@@ -233,6 +241,7 @@ impl Registry {
         mut options: SessionOptions,
     ) -> Result<Arc<Shared>, Error> {
         self.resolve_limits(&mut options, "options.")?;
+        self.check_profile(&caller.owner, options.profile.as_ref())?;
         let prepare = |shared: &Shared| {
             let writer = self.writer(&shared.owner, &shared.options, shared.id)?;
             shared.profile.set_writer(writer);

@@ -6,7 +6,7 @@ use crate::session::{Bill, EndReason, Error, SessionView, State};
 use crate::tenant::Owner;
 
 /// A session that is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settled {
     /// `Stopped` or `Failed`.
     pub state: State,
@@ -14,6 +14,8 @@ pub struct Settled {
     pub bill: Bill,
     /// Whether this daemon had ended it before.
     pub was_over: bool,
+    /// Why its profile was not saved, if it was to be.
+    pub save_error: Option<String>,
 }
 
 impl Registry {
@@ -39,6 +41,7 @@ impl Registry {
                 state: State::Stopped,
                 bill: self.bill(owner, id).await?,
                 was_over: false,
+                save_error: None,
             });
         };
         let was_over = shared.state().ended();
@@ -48,6 +51,7 @@ impl Registry {
             state: shared.state(),
             bill: shared.bill(),
             was_over,
+            save_error: (shared.view().profile).and_then(|profile| profile.save_error),
         })
     }
 

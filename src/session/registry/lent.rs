@@ -101,11 +101,13 @@ impl Registry {
         let seat = self.inner.room.take(caller).await?;
         let admitted = self.enter(caller, &shared, born).await?;
         let mut sessions = self.sessions();
+        // Before its life goes on, whose end gives it back.
+        shared.profile.set_writer(writer);
         if !shared.renew(born.since, born.ttl, born.idle_ttl) {
+            drop(shared.profile.take_writer());
             return Ok(None);
         }
         shared.sit(seat);
-        shared.profile.set_writer(writer);
         sessions.hand_over(id);
         drop(sessions);
         admitted.keep();
@@ -199,10 +201,11 @@ impl Lent {
         }
         let admitted = self.registry.enter(&self.caller, &shared, born).await?;
         let mut sessions = self.registry.sessions();
+        shared.profile.set_writer(writer);
         if !shared.renew(born.since, born.ttl, born.idle_ttl) {
+            drop(shared.profile.take_writer());
             return Err(shared.ended_error());
         }
-        shared.profile.set_writer(writer);
         sessions.hand_over(shared.id);
         drop(sessions);
         admitted.keep();

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::Value;
 use tokio::io::AsyncReadExt as _;
 
 use super::Registry;
@@ -27,13 +26,34 @@ const MAX_STATE: Bytes = Bytes::mib(64);
 /// How long reading or writing one may take.
 const MOVE_LIMIT: Duration = Duration::from_secs(120);
 
+/// Playwright asks the origins that a page has shown: an empty page of each, in the place of what the site,
+/// or its service worker, would answer.
+const EXPORT: &str = "\
+const cdp = await page.context().newCDPSession(page);
+await cdp.send('Network.enable');
+await cdp.send('Network.setBypassServiceWorker', { bypass: true });
+await page.route('**/*', (route) => route.fulfill({ contentType: 'text/html', body: '' }));
+for (const origin of ORIGINS) await page.goto(origin);
+await page.context().storageState({ path: '/tmp/storage-state.json', indexedDB: true });";
+
 /// What Playwright's storage state must be; its parts are Playwright's to read.
 #[derive(Deserialize)]
+#[allow(dead_code, reason = "checked for its type only")]
 struct StorageState {
     #[serde(default)]
-    cookies: Vec<Value>,
+    cookies: Vec<Cookie>,
     #[serde(default)]
     origins: Vec<Origin>,
+}
+
+/// What it is known by; the rest is Playwright's to check.
+#[derive(Deserialize)]
+#[allow(dead_code, reason = "checked for their types only")]
+struct Cookie {
+    name: String,
+    value: String,
+    domain: String,
+    path: String,
 }
 
 #[derive(Deserialize)]
@@ -92,12 +112,7 @@ impl Registry {
             save_changes: false,
         };
         let lent = self.lend(caller, mover(using)).await?;
-        let code = format!(
-            "await page.route('**/*', (route) => route.fulfill({{ contentType: 'text/html', body: '' }}));\n\
-             for (const origin of {}) await page.goto(origin).catch(() => {{}});\n\
-             await page.context().storageState({{ path: '{FILE}', indexedDB: true }});",
-            serde_json::json!(origins)
-        );
+        let code = EXPORT.replace("ORIGINS", &serde_json::json!(origins).to_string());
         let live = lent.live();
         self.move_in(&live, name, "read", code).await?;
         let failed = |why: String| failed(name, "read", why);
@@ -128,6 +143,8 @@ impl Registry {
         state: &str,
     ) -> Result<ProfileView, Error> {
         check(state)?;
+        // What is there and cannot be read is not lost for it.
+        drop(self.saved().load(&caller.owner, name).await?);
         let using = Use {
             name: name.clone(),
             save_changes: true,
@@ -154,10 +171,12 @@ impl Registry {
         shared.request_end(EndReason::OneShotDone);
         shared.wait_ended().await;
         drop(ending);
-        if let Some(why) = shared.view().profile.and_then(|profile| profile.save_error) {
-            return Err(failed(why));
+        let done = shared.view();
+        match done.profile {
+            Some(profile) if profile.saved_at.is_some() => self.profile(&caller.owner, name).await,
+            Some(profile) => Err(failed(profile.save_error.unwrap_or(done.end_detail))),
+            None => Err(failed(done.end_detail)),
         }
-        self.profile(&caller.owner, name).await
     }
 
     fn saved(&self) -> &Profiles {
@@ -253,13 +272,6 @@ fn check(state: &str) -> Result<(), BadRequest> {
     }
     let parsed: StorageState =
         serde_json::from_str(state).map_err(|error| none(&error.to_string()))?;
-    for (index, cookie) in parsed.cookies.iter().enumerate() {
-        for field in ["name", "value", "domain", "path"] {
-            if !cookie[field].is_string() {
-                return Err(bad(format!("cookies[{index}] has no {field}")));
-            }
-        }
-    }
     for Origin { origin } in &parsed.origins {
         let url = url::Url::parse(origin).ok();
         if !url.is_some_and(|url| matches!(url.scheme(), "http" | "https")) {
@@ -295,7 +307,7 @@ mod tests {
             ("", "no JSON object"),
             ("[]", "no JSON object"),
             ("{", "EOF"),
-            (r#"{"cookies":[{"name":"a"}]}"#, "cookies[0] has no value"),
+            (r#"{"cookies":[{"name":"a"}]}"#, "missing field `value`"),
             (r#"{"origins":[{"origin":"file:///etc"}]}"#, "file:///etc"),
             (r#"{"origins":["https://a.test"]}"#, "not a storage state"),
         ] {

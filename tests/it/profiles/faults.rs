@@ -77,11 +77,7 @@ async fn a_browser_that_crashes_saves_nothing_and_frees_the_profile() {
     saved(&client, "crashed", "ada").await;
     let session = client.open_with(with("crashed", true)).await;
     login(&session, "bob").await;
-    for process in descendants(daemon.pid()) {
-        if process.name.contains("chrom") || process.name.contains("headless") {
-            crate::daemon::signal(process.pid, "KILL");
-        }
-    }
+    kill_browser(&daemon);
     eventually(Duration::from_secs(20), async || {
         match session.now().await.state() {
             SessionState::Failed => Ok(()),
@@ -148,6 +144,10 @@ async fn a_damaged_object_or_one_of_another_key_is_named() {
     }
     let aside = data_dir.join("aside.key");
     fs::rename(&key, &aside).unwrap();
+    // Of another daemon.
+    let other = directory.path().join("other");
+    drop(daemon_in(&other, ""));
+    fs::rename(other.join("profiles.key"), &key).unwrap();
     {
         let daemon = daemon_in(&data_dir, "");
         let client = Client::new(&daemon.url());
@@ -209,8 +209,8 @@ async fn a_profile_of_a_later_browser_says_so() {
         origins: Default::default(),
     };
     let (state, archive) = (State::default(), Empty::new());
-    let saved = profiles.save(&writer, &summary, &state, archive).await;
-    saved.unwrap();
+    let saved = profiles.save(writer, &summary, &state, archive).await;
+    saved.unwrap().commit().await.unwrap();
     let daemon = daemon_in(&data_dir, "");
     let client = Client::new(&daemon.url());
     let refused = client.create(with("work", true)).await.unwrap_err();
@@ -223,4 +223,73 @@ async fn a_profile_of_a_later_browser_says_so() {
         get(&client, "work").await.unwrap().browser,
         "HeadlessChrome/9999.0"
     );
+}
+
+#[tokio::test]
+async fn a_browser_killed_while_it_is_saved_leaves_the_old_state_or_the_new_one() {
+    let daemon = Daemon::start(binary(), "");
+    let client = Client::new(&daemon.url());
+    let mut before = "none".to_owned();
+    saved(&client, "work", &before).await;
+    let mut refused = 0;
+    for round in 0..8u64 {
+        let now = format!("round{round}");
+        let session = client.open_with(with("work", true)).await;
+        login(&session, &now).await;
+        let (stopper, id) = (client.clone(), session.now().await.id);
+        let stopping = tokio::spawn(async move { stopper.stop(&id).await });
+        tokio::time::sleep(Duration::from_millis(25 * round)).await;
+        kill_browser(&daemon);
+        let stopped = stopping.await.unwrap().unwrap().session.unwrap();
+        let profile = stopped.profile.unwrap();
+        // It is told whether it was saved.
+        match profile.save_time {
+            Some(_) => before = now,
+            None => refused += 1,
+        }
+        assert_eq!(
+            found(&client, "work").await,
+            state_of(&before),
+            "round {round}: {profile:?}"
+        );
+        assert_eq!(objects(&daemon.data_dir()).len(), 1, "round {round}");
+    }
+    assert!(refused > 0, "no save was met");
+}
+
+#[tokio::test]
+async fn a_profile_larger_than_may_be_kept_is_told_and_the_old_one_stays() {
+    let daemon = Daemon::start(binary(), "[profile]\nmax_size = \"1 MiB\"\n");
+    let client = Client::new(&daemon.url());
+    saved(&client, "work", "ada").await;
+    let session = client.open_with(with("work", true)).await;
+    login(&session, "bob").await;
+    let fill = "await page.evaluate(async () => {
+        const bytes = new Uint8Array(3 << 20);
+        for (let at = 0; at < bytes.length; at += 65536) {
+            crypto.getRandomValues(bytes.subarray(at, at + 65536));
+        }
+        const root = await navigator.storage.getDirectory();
+        const file = await root.getFileHandle('large', { create: true });
+        const writing = await file.createWritable();
+        await writing.write(bytes);
+        await writing.close();
+    }); 'filled'";
+    assert_eq!(session.node(fill).await, "filled");
+    let profile = session.stop().await.session.unwrap().profile.unwrap();
+    assert_eq!(profile.save_time, None);
+    assert!(
+        profile.save_error.contains("larger than 1 MiB"),
+        "{profile:?}"
+    );
+    assert_eq!(found(&client, "work").await, state_of("ada"));
+    assert_eq!(objects(&daemon.data_dir()).len(), 1);
+}
+
+fn kill_browser(daemon: &Daemon) {
+    for process in descendants(daemon.pid()) {
+        if process.name.contains("chrom") || process.name.contains("headless") {
+            crate::daemon::signal(process.pid, "KILL");
+        }
+    }
 }
