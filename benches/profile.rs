@@ -67,10 +67,10 @@ async fn main() -> anyhow::Result<()> {
            await new Promise((resolve) => {{ writing.oncomplete = resolve; }});
            localStorage.setItem('stored', bytes);
            sessionStorage.setItem('stored', bytes);
-         }}, {BYTES})",
+         }}, {BYTES}); 'stored'",
         site.url("/")
     );
-    session.node(&store).await;
+    ensure!(session.node(&store).await == "stored", "nothing was stored");
     session.stop().await;
 
     let mut samples = Samples::default();
