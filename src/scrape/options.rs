@@ -374,6 +374,23 @@ mod tests {
     }
 
     #[test]
+    fn a_profile_is_saved_unless_it_is_not_to_be() {
+        for (more, saved) in [
+            (json!({}), true),
+            (json!({ "saveChanges": false }), false),
+            (json!({ "save_changes": false }), false),
+        ] {
+            let mut profile = json!({ "name": "x" });
+            let fields = profile.as_object_mut().unwrap();
+            fields.extend(more.as_object().unwrap().clone());
+            let options = read(json!({ "url": "a.test", "profile": profile })).unwrap();
+            assert_eq!(options.profile.unwrap().save_changes, saved);
+        }
+        let nameless = json!({ "url": "a.test", "profile": { "name": "" } });
+        assert_eq!(field_of(nameless), "profile");
+    }
+
+    #[test]
     fn what_is_not_there_yet_is_named() {
         for (value, what) in [
             (
@@ -383,10 +400,6 @@ mod tests {
             (
                 json!({ "url": "a.test", "formats": [{ "type": "question", "q": 1 }] }),
                 "format question",
-            ),
-            (
-                json!({ "url": "a.test", "profile": { "name": "x" } }),
-                "profile",
             ),
         ] {
             match read(value).unwrap_err() {

@@ -184,6 +184,7 @@ async fn health_and_reflection_answer() {
         "pagebox.v1.SessionService",
         "pagebox.v1.ExecutionService",
         "pagebox.v1.DaemonService",
+        "pagebox.v1.ProfileService",
     ] {
         let request = HealthCheckRequest {
             service: service.to_owned(),
@@ -206,9 +207,10 @@ mod reflection {
     use tokio_stream::StreamExt;
     use tonic::transport::Channel;
 
-    pub(super) const EXPECTED: [&str; 3] = [
+    pub(super) const EXPECTED: [&str; 4] = [
         "pagebox.v1.DaemonService",
         "pagebox.v1.ExecutionService",
+        "pagebox.v1.ProfileService",
         "pagebox.v1.SessionService",
     ];
 
