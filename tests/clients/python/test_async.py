@@ -45,9 +45,8 @@ async def test_scrapes_that_fail(async_app: AsyncFirecrawl) -> None:
         await async_app.scrape("https://nowhere.invalid/")
     with pytest.raises(BadRequestError, match="Job ID must be a valid UUID"):
         await async_app.interact("no-uuid", code="1")
-    with pytest.raises(FirecrawlError, match="profile is not available") as raised:
-        await async_app.scrape(SITE, profile={"name": "my-app"})
-    assert raised.value.status_code == 501
+    with pytest.raises(BadRequestError, match="Profile name must be between 1 and 128 characters"):
+        await async_app.scrape(SITE, profile={"name": "n" * 129})
     assert metadata(await async_app.scrape(f"{SITE}/status/500")).status_code == 500
 
 
@@ -70,6 +69,6 @@ async def test_sessions_and_the_bodies_of_their_errors(async_app: AsyncFirecrawl
         (await app.browser_execute(UNKNOWN, "true"), "Browser session not found."),
         (await app.delete_browser(UNKNOWN), "Browser session not found."),
         (await app.browser(ttl=29), "ttl is 29, must be 30 to 3600 seconds"),
-        (await app.browser(profile={"name": "a"}), "profile is not available: nothing here is saved yet"),
+        (await app.browser(profile={"name": ""}), "Profile name must be between 1 and 128 characters."),
     ]:
         assert (reply.success, reply.error) == (False, said)

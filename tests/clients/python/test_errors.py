@@ -17,8 +17,6 @@ from firecrawl import (
     WebsiteNotSupportedError,
 )
 
-PROFILE = {"name": "my-app", "save_changes": True}
-
 
 def test_a_name_that_leads_nowhere(app: Firecrawl) -> None:
     with pytest.raises(DNSResolutionError) as raised:
@@ -92,14 +90,9 @@ def test_fields_that_are_not_as_they_must_be(app: Firecrawl, scrape: Scrape) -> 
 
 def test_what_is_not_there_yet_is_said_by_name(app: Firecrawl, scrape: Scrape) -> None:
     scrape_id = scrape("/")
-    for name, call in [
-        ("prompt", lambda: app.interact(scrape_id, prompt="Click the Files tab")),
-        ("profile", lambda: app.scrape(SITE, profile=PROFILE)),
-        ("profile", lambda: app.browser(profile=PROFILE)),
-    ]:
-        with pytest.raises(FirecrawlError, match=f"{name} is not available") as raised:
-            call()
-        assert raised.value.status_code == 501
+    with pytest.raises(FirecrawlError, match="prompt is not available") as raised:
+        app.interact(scrape_id, prompt="Click the Files tab")
+    assert raised.value.status_code == 501
 
 
 def test_a_path_of_the_url_is_dropped_and_the_key_does_not_matter() -> None:
