@@ -86,11 +86,9 @@ fn fill(base: &Path, image: &Image, copied: &mut Copied) -> Result<(), StepError
         .iter()
         .map(|tmpfs| &*tmpfs.at)
         .chain(recipe.scratch.iter().map(|mount| &*mount.at));
-    for dir in ["/dev", "/etc", "/proc"]
-        .map(Path::new)
-        .into_iter()
-        .chain(covered)
-    {
+    let own = ["/dev", "/etc"].map(Path::new).into_iter();
+    let proc = recipe.proc.then_some(Path::new("/proc"));
+    for dir in own.chain(proc).chain(covered) {
         make_dirs(base, dir)?;
     }
     for (path, text) in FILES {
