@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use super::output::{self, harmless, table};
+use super::session::time;
 use super::{Error, runtime};
 use crate::config::DEFAULT_LISTEN;
 use crate::grpc::{Client, to_json, v1};
@@ -209,12 +210,6 @@ fn details(profile: &v1::Profile) -> String {
 /// In whole KiB, as no one needs it closer.
 fn size(profile: &v1::Profile) -> String {
     Bytes::kib(profile.size_bytes.div_ceil(1024)).to_string()
-}
-
-/// To the second, in UTC.
-fn time(time: Option<prost_types::Timestamp>) -> String {
-    time.map(|time| prost_types::Timestamp { nanos: 0, ..time }.to_string())
-        .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -404,7 +404,7 @@ fn rounded(duration: prost_types::Duration) -> String {
 }
 
 /// To the second, in UTC.
-fn time(time: Option<prost_types::Timestamp>) -> String {
+pub(super) fn time(time: Option<prost_types::Timestamp>) -> String {
     time.map(|time| prost_types::Timestamp { nanos: 0, ..time }.to_string())
         .unwrap_or_default()
 }

@@ -94,9 +94,7 @@ impl ProfileState {
     pub(super) fn take_writer(&self) -> Option<Writer> {
         lock(&self.writer).take()
     }
-}
 
-impl ProfileState {
     /// Whether what the browser has when it ends so is worth keeping. Of a session that began empty,
     /// only when it has done what it was made for.
     pub(super) fn is_kept_after(&self, reason: EndReason) -> bool {
