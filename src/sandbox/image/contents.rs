@@ -16,7 +16,7 @@ use super::recipe::{Bind, Recipe};
 
 /// Files up to this size are copied into memory that all images and sessions share; larger ones
 /// and directories are mounts, each of which costs at every build of a sandbox.
-const COPIED: Bytes = Bytes::kib(2304);
+pub(super) const COPIED: Bytes = Bytes::kib(2304);
 /// Where programs are looked for by name.
 const PROGRAMS: [&str; 2] = ["/usr/bin", "/bin"];
 

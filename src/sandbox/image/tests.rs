@@ -71,7 +71,8 @@ fn small_files_are_copied_large_ones_and_directories_are_mounted() {
     let root = tempfile::tempdir().unwrap();
     let root = root.path().canonicalize().unwrap();
     fs::write(root.join("small"), "x").unwrap();
-    fs::write(root.join("large"), vec![0; (1 << 20) + 1]).unwrap();
+    let large = fs::File::create(root.join("large")).unwrap();
+    large.set_len(contents::COPIED.0 + 1).unwrap();
     fs::create_dir(root.join("directory")).unwrap();
     let text = "binds = [{ from = '${root}/small', to = '/a' }, { from = '${root}/large', to = '/b', exec = false },
                 { from = '${root}/directory', to = '/c' }, { from = '${root}/none', optional = true }]";
