@@ -54,9 +54,9 @@ pub struct CdpAccess {
 }
 
 impl CdpAccess {
-    /// Waits until the session is ready.
+    /// Waits until the session may be used.
     pub(super) async fn open(shared: Arc<Shared>) -> Result<Self, Error> {
-        shared.wait_ready().await?;
+        shared.wait_open().await?;
         match shared.hub() {
             Some(hub) if !hub.is_closed() => Ok(Self { shared, hub }),
             _ => {

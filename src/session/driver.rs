@@ -58,7 +58,7 @@ pub(super) async fn run(shared: Arc<Shared>, deps: Arc<Deps>, mut jobs: mpsc::Re
         started = start(&mut parts, &shared, &deps) => started,
         (reason, detail) = shared.end_requested() => Ok(Some((reason, detail))),
     };
-    let was_ready = matches!(started, Ok(None));
+    let was_open = matches!(started, Ok(None));
     let (reason, detail, failure) = match started {
         Ok(Some((reason, detail))) => (reason, detail, None),
         Ok(None) => {
@@ -72,7 +72,7 @@ pub(super) async fn run(shared: Arc<Shared>, deps: Arc<Deps>, mut jobs: mpsc::Re
         }
     };
     shared.request_end_because(reason, detail.clone());
-    let is_kept = was_ready && shared.profile.is_kept_after(reason);
+    let is_kept = was_open && shared.profile.is_kept_after(reason);
     if !is_kept {
         // Another session may write it, before anyone is told of this one's end.
         drop(shared.profile.take_writer());
@@ -92,7 +92,7 @@ pub(super) async fn run(shared: Arc<Shared>, deps: Arc<Deps>, mut jobs: mpsc::Re
     info!(?reason, lived = ?began.elapsed(), "session ended");
 }
 
-/// Builds everything. `Ok(None)`: ready.
+/// Builds everything. `Ok(None)`: open.
 async fn start(
     parts: &mut Parts,
     shared: &Arc<Shared>,
@@ -178,7 +178,13 @@ async fn start(
         .ok();
     let hub = parts.browser.insert(browser).hub.clone();
     deps.browser_version.get_or_init(|| hub.browser_version());
+    let start_url = shared.options.start_url.as_deref();
+    let start_url = start_url.filter(|url| *url != "about:blank");
     if let Some(restored) = restored {
+        if start_url.is_none() {
+            // Its renderer is still loading: who asked for the session need not wait for that.
+            shared.ready();
+        }
         profiles::restore(restored, deps, &hub).await?;
     }
     shared.set_hub(Some(hub.clone()));
@@ -212,11 +218,11 @@ async fn start(
             shared.cancel.clone(),
         ),
     );
-    let start_error = match shared.options.start_url.as_deref() {
-        None | Some("about:blank") => None,
+    let start_error = match start_url {
+        None => None,
         Some(url) => open_page(&hub, &way_out, url, config.start_url_timeout).await,
     };
-    shared.ready(start_error);
+    shared.open(start_error);
     Ok(None)
 }
 

@@ -1,7 +1,7 @@
-//! A session's profile: restored before it is ready, saved once its code has ended.
+//! A session's profile: restored before anything uses the session, saved once its code has ended.
 //!
 //! ```text
-//! unpack ── Chromium starts ── restore ── ready ── … ── capture ── Chromium closes ── save
+//! unpack ── Chromium starts ── ready ── restore ── open ── … ── capture ── Chromium closes ── save
 //! ```
 
 use std::collections::BTreeSet;

@@ -19,6 +19,9 @@ use super::profiles::ProfileState;
 use super::room::Seat;
 use super::{Bill, CdpToken, EndReason, Error, SessionOptions, SessionView, State};
 
+/// The page a session begins with.
+const BLANK: &str = "about:blank";
+
 /// One session, live or ended.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -65,6 +68,8 @@ struct Life {
 #[derive(Clone, Debug)]
 pub(super) struct Status {
     pub(super) state: State,
+    /// Its browser and its files may be used.
+    is_open: bool,
     end_reason: Option<EndReason>,
     end_detail: String,
     end_time: Option<SystemTime>,
@@ -103,6 +108,7 @@ impl Shared {
         let network = Arc::new(egress::Log::new(egress, &options.network));
         let status = Status {
             state: State::Starting,
+            is_open: false,
             end_reason: None,
             end_detail: String::new(),
             end_time: None,
@@ -284,10 +290,21 @@ impl Shared {
         *self.hub.lock().unwrap_or_else(PoisonError::into_inner) = hub;
     }
 
-    pub(super) fn ready(&self, start_error: Option<String>) {
+    /// What is asked of it from now on is done as soon as it is [open](Self::open).
+    pub(super) fn ready(&self) {
         self.touch();
         self.status.send_modify(|status| {
             status.state = State::Ready;
+            status.last_page.url = BLANK.to_owned();
+        });
+    }
+
+    /// Everything of it may be used.
+    pub(super) fn open(&self, start_error: Option<String>) {
+        self.touch();
+        self.status.send_modify(|status| {
+            status.state = State::Ready;
+            status.is_open = true;
             status.start_error = start_error;
         });
     }
@@ -348,13 +365,25 @@ impl Shared {
     /// # Errors
     /// Why it never will be.
     pub(super) async fn wait_ready(&self) -> Result<(), Error> {
-        let mut status = self.subscribe();
-        let status = match status
-            .wait_for(|status| status.state != State::Starting)
+        self.wait_for(|status| status.state != State::Starting)
             .await
-        {
-            Ok(status) => status,
-            Err(_) => return Err(self.ended_error()),
+    }
+
+    /// Waits until it may be used.
+    ///
+    /// # Errors
+    /// Why it never will be.
+    pub(super) async fn wait_open(&self) -> Result<(), Error> {
+        self.wait_for(|status| {
+            status.is_open || !matches!(status.state, State::Starting | State::Ready)
+        })
+        .await
+    }
+
+    async fn wait_for(&self, is_known: impl FnMut(&Status) -> bool) -> Result<(), Error> {
+        let mut status = self.subscribe();
+        let Ok(status) = status.wait_for(is_known).await else {
+            return Err(self.ended_error());
         };
         match (status.state, &status.failure) {
             (State::Ready, _) => Ok(()),

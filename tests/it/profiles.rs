@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pagebox::grpc::v1::profile_service_client::ProfileServiceClient;
 use pagebox::grpc::v1::{
-    GetProfileRequest, ListProfilesRequest, Profile, ProfileOptions, SessionOptions,
+    EndReason, GetProfileRequest, ListProfilesRequest, Profile, ProfileOptions, SessionOptions,
 };
 use serde_json::{Value, json};
 use tonic::transport::Channel;
@@ -125,6 +125,34 @@ async fn a_login_outlives_the_session_and_the_daemon() {
     }
     assert_eq!(found(&client, "work").await, state_of("ada"));
     assert_eq!(found(&client, "other").await, nothing());
+}
+
+#[tokio::test]
+async fn a_session_used_at_once_has_its_profile_and_one_stopped_at_once_keeps_it() {
+    let client = client();
+    saved(&client, "at once", "ada").await;
+    let blank = |save_changes| SessionOptions {
+        start_url: String::new(),
+        ..with("at once", save_changes)
+    };
+    for _ in 0..3 {
+        let opened = client.create(blank(true)).await.unwrap();
+        assert_eq!((&*opened.url, &*opened.title), ("about:blank", ""));
+        let session = OpenSession::new(client.clone(), opened.id);
+        let stopped = session.stop().await.session.unwrap();
+        assert_eq!(stopped.end_reason(), EndReason::Stopped);
+        assert_eq!(stopped.profile.unwrap().save_error, "");
+    }
+    let session = client.open_with(blank(false)).await;
+    let first = "[page.url(), context.pages().length, await page.evaluate(() => history.length)]";
+    assert_eq!(
+        session.node(&format!("({first}).join()")).await,
+        "about:blank,1,1"
+    );
+    let visit = format!("await page.goto('{}'); 'there'", site().url("/member.html"));
+    assert_eq!(session.node(&visit).await, "there");
+    assert_eq!(state(&session).await, state_of("ada"));
+    session.stop().await;
 }
 
 #[tokio::test]

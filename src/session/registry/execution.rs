@@ -102,14 +102,14 @@ impl Registry {
         let cancel = shared.cancel.child_token();
         let kill = cancel.clone().drop_guard();
         let executions = &self.inner.executions;
-        // Before the session is ready, so that it can be cancelled by then.
+        // Before the session may be used, so that it can be cancelled by then.
         let Some(known) = executions.add(id, &shared.owner, cancel.clone()) else {
             return Err(BadRequest::new("options.execution_id", "was used before").into());
         };
         tokio::select! {
             biased;
-            // With a session that does not get ready, the id is as good as new.
-            ready = shared.wait_ready() => ready?,
+            // With a session that never may, the id is as good as new.
+            open = shared.wait_open() => open?,
             () = cancel.cancelled() => {
                 if shared.cancel.is_cancelled() {
                     return Err(shared.ended_error());

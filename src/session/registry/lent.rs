@@ -48,7 +48,7 @@ struct Born {
 
 impl Registry {
     /// Opens a session for the daemon's own use, which takes a seat of the caller's, and waits until
-    /// it is ready. A dropped call ends it again.
+    /// it may be used. A dropped call ends it again.
     ///
     /// # Errors
     /// As [`Registry::create`].
@@ -61,7 +61,7 @@ impl Registry {
             caller: caller.clone(),
             shared: Some(Arc::clone(&shared)),
         };
-        shared.wait_ready().await?;
+        shared.wait_open().await?;
         Ok(lent)
     }
 
@@ -114,13 +114,13 @@ impl Registry {
         Ok(Some(shared.view()))
     }
 
-    /// A session of `owner`, once it is ready.
+    /// A session of `owner`, once it may be used.
     ///
     /// # Errors
     /// When it is not known, or has ended.
     pub async fn live(&self, owner: &Owner, id: SessionId) -> Result<Live, Error> {
         let shared = self.find(owner, id).await?;
-        shared.wait_ready().await?;
+        shared.wait_open().await?;
         Ok(Live(shared))
     }
 
@@ -219,7 +219,7 @@ impl Live {
         Self(Arc::clone(shared))
     }
 
-    /// Its files; none before it was ready.
+    /// Its files; none before it may be used.
     pub(super) fn files(&self) -> Option<&Scratch> {
         self.0.files.get()
     }

@@ -151,7 +151,7 @@ impl Registry {
         };
         let shared = self.open_mover(caller, mover(using)).await?;
         let ending = EndOnDrop(Arc::clone(&shared));
-        shared.wait_ready().await?;
+        shared.wait_open().await?;
         let live = Live::of(&shared);
         let failed = |why: String| failed(name, "restored", why);
         let files = live
