@@ -96,8 +96,8 @@ fuzz: ## Fuzz each parser for FUZZ_SECONDS (60); FUZZ_TARGETS="cdp_pipe" for som
 			-max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=30 -print_final_stats=1; \
 	done
 
-bench: setup ## Time executions against plain node, the proxy and confinement against none, HTTP against gRPC, profiles; tables in target/bench
-	cargo bench --locked --no-fail-fast --bench execution --bench gateway --bench profile --bench egress --bench sandbox
+bench: setup ## Time executions against plain node, the proxy and confinement against none, HTTP against gRPC, profiles, the live view, prompts; tables in target/bench
+	cargo bench --locked --no-fail-fast --bench execution --bench gateway --bench profile --bench live --bench prompt --bench egress --bench sandbox
 
 build: ## Build the release binary
 	cargo build --locked --release

@@ -11,14 +11,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "proto/pagebox/v1/execution.proto",
         "proto/pagebox/v1/daemon.proto",
         "proto/pagebox/v1/profile.proto",
+        "proto/pagebox/v1/live.proto",
     ];
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(files, ["proto"])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
-        // Holds a password; `src/grpc.rs` has one that leaves it out.
-        .skip_debug(["pagebox.v1.Proxy"])
+        // They hold what is not to be shown; `src/grpc.rs` has ones that leave it out.
+        .skip_debug([
+            "pagebox.v1.Proxy",
+            "pagebox.v1.Secret",
+            "pagebox.v1.Model",
+            "pagebox.v1.LiveView",
+        ])
         .compile_fds(descriptors)?;
     Ok(())
 }

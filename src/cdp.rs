@@ -26,9 +26,11 @@ mod dialogs;
 mod downloads;
 mod driver;
 mod endpoint;
+mod handoff;
 mod handshake;
 mod heavy;
 mod hub;
+mod human;
 mod message;
 mod pages;
 mod pipe;
@@ -40,10 +42,12 @@ mod socket;
 #[cfg(test)]
 mod tests;
 
-pub use client::Client;
+pub use client::{Client, Sent};
 pub use endpoint::is_loopback_name;
+pub use handoff::Handoff;
 pub use handshake::{accept_websocket, wants_websocket};
 pub use hub::Hub;
+pub use human::InControl;
 
 /// Origins a hub remembers at most.
 pub const MAX_ORIGINS: usize = 256;
@@ -65,7 +69,7 @@ pub struct Config {
     /// How long a dialog may stay open, and a file chooser be held for a client.
     #[serde(with = "humantime_serde")]
     pub dialog_hold: Duration,
-    /// Clients at a time.
+    /// Clients at a time, of code and of tools outside; the daemon's own come on top.
     pub max_clients: usize,
     /// Pages of one browser, popups included; one more is refused to a client, and closed at once when
     /// a page opened it.
@@ -81,6 +85,10 @@ pub struct Config {
     /// How long a trace, a profile or a screencast may go on within its execution.
     #[serde(with = "humantime_serde")]
     pub recording_limit: Duration,
+    /// How long code may wait for a person it asks for, an hour at most, and how long an execution's clock
+    /// stands still for people in all.
+    #[serde(with = "humantime_serde")]
+    pub handoff_limit: Duration,
     /// Most memory the browser may use for a trace.
     pub trace_buffer: Bytes,
     /// Most memory a page may use for the bodies of responses, for each client that asks.
@@ -101,6 +109,7 @@ impl Default for Config {
             captures: 32,
             capture_pixels: 100_000_000,
             recording_limit: Duration::from_secs(300),
+            handoff_limit: Duration::from_secs(3600),
             trace_buffer: Bytes::mib(100),
             network_buffer: Bytes::mib(200),
         }
@@ -134,6 +143,8 @@ pub enum ClientKind {
     External,
     /// The daemon's own code.
     Internal,
+    /// The daemon's live view: who only looks ends no page, however long that keeps a picture.
+    Live,
 }
 
 /// A page (a tab).
@@ -168,6 +179,22 @@ impl Page {
         }
     }
 }
+
+/// A dialog that a page waits for; its texts are cut to [`MAX_DIALOG_TEXT`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dialog {
+    /// Which one of this browser's: a later one has a higher number.
+    pub id: u64,
+    /// `alert`, `confirm`, `prompt` or `beforeunload`.
+    pub kind: String,
+    /// What it says.
+    pub message: String,
+    /// What a prompt begins with.
+    pub value: String,
+}
+
+/// Longest text of a dialog that is kept, in bytes; a page may give it any length.
+const MAX_DIALOG_TEXT: usize = 4 << 10;
 
 /// What happens to pages. Every one can be told twice.
 #[derive(Clone, Debug)]

@@ -5,6 +5,7 @@
 
 mod completions;
 mod config;
+mod daemon;
 mod doctor;
 mod exec;
 mod image;
@@ -13,6 +14,7 @@ mod limits;
 mod network;
 mod output;
 mod profile;
+mod prompt;
 mod serve;
 mod session;
 
@@ -48,6 +50,7 @@ struct Args {
 enum Command {
     Serve(serve::Args),
     Exec(Box<exec::Args>),
+    Prompt(Box<prompt::Args>),
     Session(session::Args),
     Profile(profile::Args),
     Doctor(doctor::Args),
@@ -63,6 +66,7 @@ pub fn run() -> ExitCode {
     let done = match Args::parse().command {
         Command::Serve(args) => serve::run(args),
         Command::Exec(args) => exec::run(*args),
+        Command::Prompt(args) => prompt::run(*args),
         Command::Session(args) => session::run(args),
         Command::Profile(args) => profile::run(args),
         Command::Doctor(args) => doctor::run(&args),
@@ -163,6 +167,16 @@ enum Error {
     CodeTooLong { path: String, limit: usize },
     #[error("{0} is not UTF-8")]
     CodeNotText(String),
+    #[error("cannot read the task from stdin: {0}")]
+    ReadPrompt(std::io::Error),
+    #[error("cannot read the secret {name} from {path}: {source}")]
+    ReadSecret {
+        name: String,
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("--secret-domain {0}: there is no --secret-file of that name")]
+    NoSuchSecret(String),
     #[error("cannot listen on {address}: {source}")]
     Listen {
         address: std::net::SocketAddr,
@@ -178,6 +192,8 @@ enum Error {
     SpawnerDied,
     #[error(transparent)]
     Client(#[from] grpc::ClientError),
+    #[error("there is nothing to watch: the session has ended, or was opened without a live view")]
+    NoLiveView,
     #[error(transparent)]
     Json(#[from] grpc::JsonError),
     #[error(transparent)]
@@ -216,6 +232,10 @@ mod tests {
             "pagebox exec --url https://example.com --json --fresh --env A=b --env C=d x.js",
             "pagebox exec -s 0190aaaa-0000-7000-8000-000000000000 -e 1",
             "pagebox exec --server http://127.0.0.1:1 -e -1",
+            "pagebox prompt summarize --url https://example.com",
+            "pagebox prompt summarize -s 0190aaaa-0000-7000-8000-000000000000 -t 60 --json",
+            "pagebox prompt - --url a.test --secret-file pin=/run/pin --secret-domain pin=a.test",
+            "pagebox prompt go --url a.test --allow-navigation b.test --max-steps 5 --model m",
             "pagebox session create --url https://example.com --ttl 60 --label a=b --json",
             "pagebox session create --viewport 800x600 --idle-ttl 5m",
             "pagebox session list --state ready --json",
@@ -252,6 +272,10 @@ mod tests {
             "pagebox session create --deny a*b",
             "pagebox exec --env novalue -e 1",
             "pagebox exec -s x --url https://example.com -e 1",
+            "pagebox prompt",
+            "pagebox prompt go -t 301",
+            "pagebox prompt go -s x --url https://example.com",
+            "pagebox prompt go --secret-file pin",
             "pagebox serve --host-loopback 0",
             "pagebox serve --host-loopback 70000",
             "pagebox serve --listen nowhere",
@@ -293,6 +317,7 @@ mod tests {
         for name in [
             "serve",
             "exec",
+            "prompt",
             "session",
             "profile",
             "doctor",

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::execution::OutputLimits;
 use crate::limits::Bytes;
 use crate::{
-    browser, cdp, egress, http, profile, runner, sandbox, scrape, server, session, store,
+    agent, browser, cdp, egress, http, profile, runner, sandbox, scrape, server, session, store,
     telemetry, tenant,
 };
 
@@ -85,6 +85,8 @@ pub struct Config {
     pub scrape: scrape::Config,
     /// Profiles.
     pub profile: profile::Config,
+    /// Prompts, and the model they are given to.
+    pub agent: agent::Config,
 }
 
 impl Default for Config {
@@ -110,6 +112,7 @@ impl Default for Config {
             sandbox: Sandbox::default(),
             scrape: scrape::Config::default(),
             profile: profile::Config::default(),
+            agent: agent::Config::default(),
         }
     }
 }
@@ -237,8 +240,9 @@ impl Config {
             checked.map_err(|(key, message)| Error::Invalid { key, message })?;
         }
         egress::Policy::new(&self.egress)?.reserve(&runner::OWN_PORTS)?;
-        let scrape = self.scrape.check();
-        scrape.map_err(|(key, message)| Error::Invalid { key, message })?;
+        for checked in [self.scrape.check(), self.agent.check()] {
+            checked.map_err(|(key, message)| Error::Invalid { key, message })?;
+        }
         let numbers = self.egress.check_numbers();
         numbers.map_err(|(key, message)| Error::Invalid { key, message })?;
         self.validate_uids()
@@ -250,8 +254,10 @@ impl Config {
     /// The key whose file cannot be read, or does not hold what it must.
     pub fn read_files(&mut self) -> Result<(), Error> {
         self.egress.read_files()?;
-        let scrape = self.scrape.read_files();
-        scrape.map_err(|(key, message)| Error::Invalid { key, message })
+        for read in [self.scrape.read_files(), self.agent.read_files()] {
+            read.map_err(|(key, message)| Error::Invalid { key, message })?;
+        }
+        Ok(())
     }
 
     /// Whether this address may be served. Not known before the store is open, so not part of

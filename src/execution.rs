@@ -12,7 +12,7 @@ pub use outcome::{Ending, MemoryLimit, Outcome, Verdict, decide};
 pub use output::{BoundedOutput, Stream};
 pub use request::{
     BadRequest, DEFAULT_TIMEOUT, ExecutionOptions, Language, MAX_CODE_BYTES, MAX_TIMEOUT,
-    MIN_TIMEOUT, OutputLimits,
+    MIN_TIMEOUT, OnHumanControl, OutputLimits,
 };
 
 use std::time::{Duration, SystemTime};

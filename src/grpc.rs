@@ -9,8 +9,10 @@ mod daemon_service;
 mod execution_service;
 mod field;
 mod json;
+mod live_service;
 mod network;
 mod profile_service;
+mod prompt;
 mod session_service;
 mod status;
 mod view;
@@ -20,21 +22,25 @@ use tonic::service::{Routes, RoutesBuilder};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use crate::agent::Agent;
 use crate::execution::OutputLimits;
 use crate::limits::Bytes;
+use crate::live::LiveViews;
 use crate::session::Registry;
 
-pub use client::{Client, ClientError, ExecutionStream};
+pub use client::{Client, ClientError, ExecutionStream, PromptStream};
 pub use daemon_service::Host;
 pub use json::{JsonError, to_json};
 pub use status::{complete, not_let_in, unknown_method};
 
 use daemon_service::Daemons;
 use execution_service::Executions;
+use live_service::Views;
 use profile_service::ProfilesOfOwner;
 use session_service::Sessions;
 use v1::daemon_service_server::DaemonServiceServer;
 use v1::execution_service_server::ExecutionServiceServer;
+use v1::live_service_server::LiveServiceServer;
 use v1::profile_service_server::ProfileServiceServer;
 use v1::session_service_server::SessionServiceServer;
 
@@ -48,6 +54,24 @@ impl std::fmt::Debug for v1::Proxy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // The server too may hold one, by a mistake that is only found later.
         f.debug_struct("Proxy").finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for v1::Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Secret").finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for v1::Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Model").finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for v1::LiveView {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LiveView").finish_non_exhaustive()
     }
 }
 
@@ -87,18 +111,21 @@ impl Health {
             ExecutionServiceServer::<Executions>::NAME,
             DaemonServiceServer::<Daemons>::NAME,
             ProfileServiceServer::<ProfilesOfOwner>::NAME,
+            LiveServiceServer::<Views>::NAME,
         ] {
             self.0.set_service_status(name, status).await;
         }
     }
 }
 
-/// All services: sessions, executions, profiles, the daemon, health, reflection (v1 and v1alpha).
+/// All services: sessions, executions, profiles, live views, the daemon, health, reflection (v1 and v1alpha).
 ///
 /// # Errors
 /// When the descriptor set built into the program cannot be read.
 pub async fn routes(
     registry: Registry,
+    agent: Agent,
+    views: LiveViews,
     limits: Limits,
     host: Host,
 ) -> Result<(Routes, Health), tonic_reflection::server::Error> {
@@ -113,7 +140,10 @@ pub async fn routes(
     let profiles = ProfileServiceServer::new(ProfilesOfOwner::new(registry.clone()))
         .max_decoding_message_size(message)
         .max_encoding_message_size(message);
-    let executions = ExecutionServiceServer::new(Executions::new(registry, limits))
+    let views = LiveServiceServer::new(Views::new(registry.clone(), views))
+        .max_decoding_message_size(MAX_REQUEST.as_usize())
+        .max_encoding_message_size(message);
+    let executions = ExecutionServiceServer::new(Executions::new(registry, agent, limits))
         .max_decoding_message_size(MAX_REQUEST.as_usize())
         .max_encoding_message_size(message);
     let reflection = || {
@@ -127,6 +157,7 @@ pub async fn routes(
         .add_service(executions)
         .add_service(daemons)
         .add_service(profiles)
+        .add_service(views)
         .add_service(tonic_health::pb::health_server::HealthServer::new(
             tonic_health::server::HealthService::from_health_reporter(reporter),
         ))

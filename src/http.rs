@@ -11,13 +11,16 @@
 mod base;
 mod cdp;
 mod config;
+mod control;
 mod error;
 mod execution;
 mod extract;
 mod guard;
 mod health;
 mod home;
+mod live_view;
 mod openapi;
+mod prompt;
 mod scrape;
 mod scrape_request;
 mod sessions;
@@ -32,14 +35,16 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use tracing::{Instrument as _, debug, info_span};
 
+use crate::agent::Agent;
 use crate::execution::OutputLimits;
+use crate::live::LiveViews;
 use crate::scrape::Scrapes;
 use crate::session::Registry;
 
 pub use base::{Front, Peer};
 pub use config::Config;
 pub use error::ApiError;
-pub use execution::{Code, Ran, run};
+pub use execution::{Asked, Code, Ran, run};
 pub use guard::cross_origin;
 
 /// What the gateway serves from; cheap to clone.
@@ -47,8 +52,12 @@ pub use guard::cross_origin;
 pub struct Gateway {
     /// Sessions.
     pub registry: Registry,
+    /// Prompts, in these sessions.
+    pub agent: Agent,
     /// Scrapes, on these sessions.
     pub scrapes: Scrapes,
+    /// Who watches sessions.
+    pub views: LiveViews,
     /// How the daemon is reached, and by which web pages.
     pub front: Arc<Front>,
     /// What an execution may give back.

@@ -6,7 +6,8 @@
 //! main
 //! server  cli  doctor
 //! grpc  http                wire <-> domain; tonic and axum stay here and in server
-//! scrape                    pages as documents, on sessions
+//! scrape  live              pages as documents, on sessions; people who watch and act
+//! agent                     prompts: a language model at work in a session
 //! session                   registry, driver (one task per session), state
 //! profile                   what a browser keeps, from one session to the next
 //! runner  browser           what runs inside sandboxes
@@ -14,6 +15,7 @@
 //! id  limits  config  telemetry
 //! ```
 
+pub mod agent;
 pub mod browser;
 pub mod cdp;
 pub mod cli;
@@ -25,6 +27,7 @@ pub mod grpc;
 pub mod http;
 pub mod id;
 pub mod limits;
+pub mod live;
 pub mod profile;
 pub mod runner;
 pub mod sandbox;

@@ -5,6 +5,7 @@
 //! of session life or of the wire.
 
 mod agent;
+mod clock;
 mod context;
 mod drive;
 mod ending;
@@ -18,6 +19,7 @@ mod start;
 pub(crate) use frame::property;
 
 pub use agent::AgentService;
+pub use clock::time_is_over;
 pub use context::{Context, ContextEnv, Job, OnDrop};
 pub use language::argv;
 pub use start::Launched;
@@ -125,6 +127,9 @@ pub enum Error {
         /// The limit.
         waiting: usize,
     },
+    /// A person is in control, and it does not wait for them, or has for too long.
+    #[error("a person is in control of the browser")]
+    HumanInControl,
     /// The session ended meanwhile.
     #[error("the session ended meanwhile")]
     Cancelled,

@@ -27,6 +27,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
+use crate::agent::{Models, Wanted};
 use crate::egress::Blocking;
 use crate::id::{ScrapeId, SessionId};
 use crate::session::{
@@ -57,6 +58,7 @@ pub struct Scrapes(Arc<Inner>);
 struct Inner {
     registry: Registry,
     store: Store,
+    models: Models,
     config: Config,
     /// What may still be there to adopt.
     kept: Mutex<HashMap<ScrapeId, SessionId>>,
@@ -97,7 +99,7 @@ impl Default for Life {
 impl Scrapes {
     /// Scrapes over these sessions, kept in this store.
     #[must_use]
-    pub fn new(registry: Registry, store: Store, config: Config) -> Self {
+    pub fn new(registry: Registry, store: Store, models: Models, config: Config) -> Self {
         if let Some(list) = &config.blocked {
             tracing::info!(
                 hosts = list.len(),
@@ -108,6 +110,7 @@ impl Scrapes {
         Self(Arc::new(Inner {
             registry,
             store,
+            models,
             config,
             kept: Mutex::default(),
             turns: Mutex::default(),
@@ -148,6 +151,10 @@ impl Scrapes {
         options: &ScrapeOptions,
     ) -> Result<(Document, Lent), Error> {
         let config = &self.0.config;
+        let wanted: Vec<&Wanted> = options.formats.iter().filter_map(Format::wanted).collect();
+        // Before a page is loaded for nothing.
+        let reader = (!wanted.is_empty()).then(|| self.0.models.reader());
+        let reader = reader.transpose().map_err(Box::new)?;
         let (lent, deadline, limit) = self.lend(id, caller, options).await?;
         let live = lent.live();
         let _blocking = self.block_ads(&live, options);
@@ -177,6 +184,20 @@ impl Scrapes {
             }
             document.actions = (!options.actions.is_empty()).then_some(done);
             tab.leave(load::must_hold(options));
+            if let Some(reader) = &reader {
+                let page = document.markdown.clone().unwrap_or_default();
+                for &wanted in &wanted {
+                    let found = reader.take(&page, wanted, deadline).await;
+                    let found = found.map_err(|error| match Instant::now() < deadline {
+                        true => Error::Extract(error),
+                        false => Error::Timeout { limit },
+                    })?;
+                    document.extracted(wanted, found);
+                }
+                if !options.formats.contains(&Format::Markdown) {
+                    document.markdown = None;
+                }
+            }
             Ok(document)
         };
         let document = tokio::select! {

@@ -20,11 +20,13 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::agent::{Agent, Models};
 use crate::config::{Config, KeysAre, NodeFiles, own_uids};
 use crate::doctor;
 use crate::egress;
 use crate::grpc::{self, Health};
 use crate::http;
+use crate::live::LiveViews;
 use crate::profile::Profiles;
 use crate::sandbox::{self, Image, Sandboxes, SpawnerConfig, SpawnerProcess};
 use crate::scrape::Scrapes;
@@ -162,7 +164,9 @@ impl OpenFiles {
 #[derive(Clone, Debug)]
 pub struct Core {
     registry: Registry,
+    agent: Agent,
     scrapes: Scrapes,
+    views: LiveViews,
     sandboxes: Sandboxes,
     limits: grpc::Limits,
     host: grpc::Host,
@@ -204,10 +208,14 @@ impl Core {
             Box::pin(async move { doctor::examine(&config, Ok(&sandboxes)).await })
         });
         let registry = Registry::new(sandboxes.clone(), configs, store.clone(), profiles).await?;
+        let models = Models::new(config.agent.clone())?;
+        let scrape = config.scrape.clone();
         Ok(Self {
             host,
             front: Arc::new(http::Front::new(&config.http)),
-            scrapes: Scrapes::new(registry.clone(), store, config.scrape.clone()),
+            scrapes: Scrapes::new(registry.clone(), store, models.clone(), scrape),
+            agent: Agent::new(registry.clone(), models),
+            views: LiveViews::new(registry.clone()),
             registry,
             sandboxes,
             limits: grpc::Limits {
@@ -223,8 +231,7 @@ impl Core {
     /// # Errors
     /// When the connection breaks.
     pub async fn serve_socket(&self, socket: UnixStream) -> anyhow::Result<()> {
-        let (routes, _health) =
-            grpc::routes(self.registry.clone(), self.limits, self.host.clone()).await?;
+        let (routes, _health) = self.routes().await?;
         let router = self.router(routes, None);
         let speaks = connection::Speaks::Either;
         connection::serve(
@@ -238,11 +245,24 @@ impl Core {
         .map_err(anyhow::Error::from_boxed)
     }
 
+    async fn routes(
+        &self,
+    ) -> Result<(tonic::service::Routes, Health), tonic_reflection::server::Error> {
+        let (registry, agent, views) = (
+            self.registry.clone(),
+            self.agent.clone(),
+            self.views.clone(),
+        );
+        grpc::routes(registry, agent, views, self.limits, self.host.clone()).await
+    }
+
     /// Everything that is served; without `keys` to whoever comes.
     fn router(&self, routes: tonic::service::Routes, keys: Option<Keys>) -> axum::Router {
         let gateway = http::Gateway {
             registry: self.registry.clone(),
+            agent: self.agent.clone(),
             scrapes: self.scrapes.clone(),
+            views: self.views.clone(),
             front: Arc::clone(&self.front),
             output: self.limits.output,
         };
@@ -299,8 +319,7 @@ pub async fn serve(
     let profiles = data_dir.profiles(&config.profile)?;
     let own_ports = [address.port()];
     let core = Core::connect(spawner, config, &own_ports, store, profiles).await?;
-    let (routes, health) =
-        grpc::routes(core.registry.clone(), core.limits, core.host.clone()).await?;
+    let (routes, health) = core.routes().await?;
 
     let stop = CancellationToken::new();
     let connections = TaskTracker::new();

@@ -19,14 +19,18 @@ mod records;
 mod registry;
 mod room;
 mod shared;
+mod takeover;
+mod viewing;
 mod watch;
 
-pub use capability::{CdpAccess, CdpToken};
+pub use capability::{CdpAccess, LiveTokens, May, Token};
 pub use collect::{Collected, Text, text_of};
 pub use options::SessionOptions;
 pub use profiles::ProfileInUse;
 pub use records::Bill;
-pub use registry::{Execution, Lent, Live, Place, Registry, RegistryError, Settled};
+pub use registry::{Execution, Lent, Live, Place, Registry, RegistryError, Settled, Task};
+pub use takeover::{Asked, Control, PersonId};
+pub use viewing::{Person, Viewing};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -62,6 +66,11 @@ pub struct Config {
     /// How long a start url may take to load.
     #[serde(with = "humantime_serde")]
     pub start_url_timeout: Duration,
+    /// How long a person may be in control without doing anything, and new code wait for them.
+    #[serde(with = "humantime_serde")]
+    pub human_control: Duration,
+    /// Whether a session that somebody looks at is not idle.
+    pub watching_is_activity: bool,
 }
 
 impl Default for Config {
@@ -77,6 +86,8 @@ impl Default for Config {
             processes: 2048,
             cpu_percent: 200,
             start_url_timeout: Duration::from_secs(30),
+            human_control: Duration::from_secs(300),
+            watching_is_activity: false,
         }
     }
 }
@@ -215,7 +226,11 @@ pub struct SessionView {
     /// When something last ran in it, or a CDP client outside sent a command.
     pub last_activity: SystemTime,
     /// What opens its browser to CDP clients outside, while it lives.
-    pub cdp_token: CdpToken,
+    pub cdp_token: Token,
+    /// What opens its live view, while it lives; none for one that is to have no live view.
+    pub live_tokens: Option<LiveTokens>,
+    /// Whether a person is in control of its browser.
+    pub human_control: bool,
     /// Executions running or queued.
     pub running_executions: u32,
     /// Executions so far.
@@ -249,6 +264,20 @@ pub enum SessionEvent {
     Page(SystemTime, cdp::HubEvent),
     /// A network request was decided, or has ended.
     Request(egress::LoggedRequest),
+    /// A person has taken control of the browser, or code has it back.
+    Control {
+        /// When.
+        time: SystemTime,
+        /// Whether it is a person's.
+        human: bool,
+    },
+    /// Code asks for a person, or does not any more.
+    Asked {
+        /// When.
+        time: SystemTime,
+        /// What for.
+        reason: Option<String>,
+    },
     /// The watcher was too slow for this many events of pages and of the network.
     Dropped(u64),
 }
@@ -274,6 +303,9 @@ pub enum Error {
     /// No session has this id and this token; which of the two is wrong is not told.
     #[error("no session {0} with this token")]
     CdpRefused(SessionId),
+    /// A person is in control of its browser.
+    #[error("a person is in control of session {0}; try again when they are done")]
+    HumanInControl(SessionId),
     /// It was cancelled while it waited.
     #[error("execution {0} was cancelled before it started")]
     ExecutionCancelled(ExecutionId),

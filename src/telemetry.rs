@@ -11,8 +11,9 @@ use tracing_subscriber::filter::ParseError;
 
 use crate::config::{Log, LogFormat};
 
-/// Libraries whose debug events hold what pages do (names of hosts); a filter may still name them.
-const QUIET: &str = "hickory=warn";
+/// Libraries whose debug events hold what pages do (names of hosts), what models say, or their keys; a
+/// filter may still name them.
+const QUIET: &str = "hickory=warn,genai=warn,reqwest=info,hyper_util=info,h2=info";
 
 /// An error with all its sources, for the log.
 pub struct Chain<'a>(pub &'a dyn std::error::Error);

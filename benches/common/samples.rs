@@ -39,6 +39,7 @@ impl Samples {
     }
 
     /// Each name with how many samples it has.
+    #[allow(dead_code, reason = "not every benchmark has a table of times")]
     pub(crate) fn counts(&self) -> impl Iterator<Item = (&str, usize)> {
         let rows = self.0.iter();
         rows.map(|(name, times)| (name.as_str(), times.len()))

@@ -13,6 +13,7 @@ import { closeSync, openSync } from 'node:fs';
 import { types } from 'node:util';
 import { Worker } from 'node:worker_threads';
 import { bindPage, connect, currentTarget, preload } from './browser.mjs';
+import { pageboxAt } from './handoff.mjs';
 import { load, meta, require } from './modules.mjs';
 import { describe, present } from './present.mjs';
 import { installProxy } from './proxy.mjs';
@@ -248,6 +249,8 @@ installProxy();
 // Unlike a listener it survives process.removeAllListeners(). Unhandled rejections arrive here too.
 process.setUncaughtExceptionCaptureCallback(uncaught);
 defineProperty(realm, 'require', { value: require, writable: true, configurable: true });
+const pagebox = pageboxAt(process.env.CDP_URL);
+defineProperty(realm, 'pagebox', { value: pagebox, writable: true, configurable: true });
 defineProperty(realm, '__pb', { value: forCode });
 defineProperty(realm, '__pbWorker', { value: forWorker, configurable: true });
 const worker = new Worker(new URL('./worker.mjs', import.meta.url), {

@@ -3,6 +3,7 @@
 //! ```text
 //! none open ─────────────────────────────► open a blank one
 //! a dialog is open ──────────────────────► healthy: it waits for its client
+//! a person is in control ────────────────► healthy: it is theirs
 //! answers ───────────────────────────────► healthy
 //! silent ─► release pauses, end script ──► answers: healthy
 //!                                        └► silent: open a blank one, close this one
@@ -43,7 +44,7 @@ impl Hub {
     /// Makes sure the active page answers: none open → opens a blank one; no answer within
     /// `probe_timeout` → ends its script, then, if that does not help, opens a blank one and
     /// closes it. A crashed page is replaced likewise. A page blocked by an open dialog is
-    /// healthy: closing the dialog is its client's part.
+    /// healthy: closing the dialog is its client's part. So is any while a person is in control.
     /// Returns the active page and whether it was replaced.
     pub async fn ensure_active_page(&self) -> Result<(Page, bool), Error> {
         let _repair = self.0.repair.lock().await;
@@ -51,7 +52,7 @@ impl Hub {
         let Some(entry) = active else {
             return Ok((self.open_blank().await?, true));
         };
-        if entry.dialog {
+        if self.is_let_be(&entry) {
             return Ok((entry.page, false));
         }
         let entry = match entry.session {
@@ -121,7 +122,7 @@ impl Hub {
             Ok(outcome) => outcome,
             Err(_) if entry.crashed => return Ok(Health::Crashed),
             Err(_) => {
-                if self.blocked(entry) {
+                if self.is_let_be(entry) {
                     return Ok(Health::Answers);
                 }
                 tracing::debug!("the active page does not answer: ending its script");
@@ -136,7 +137,7 @@ impl Hub {
                 );
                 match timeout(RECOVERY, &mut answer).await {
                     Ok(outcome) => outcome,
-                    Err(_) if self.blocked(entry) => return Ok(Health::Answers),
+                    Err(_) if self.is_let_be(entry) => return Ok(Health::Answers),
                     Err(_) => return Ok(Health::Silent),
                 }
             }
@@ -154,13 +155,15 @@ impl Hub {
         }
     }
 
-    /// Whether a dialog has opened on the page.
-    fn blocked(&self, entry: &Entry) -> bool {
-        self.0
-            .board()
-            .pages
-            .get(&entry.page.target_id)
-            .is_some_and(|entry| entry.dialog)
+    /// Whether a page's silence is not to be mended: a dialog has opened on it, or it is what a person
+    /// who is in control looks at.
+    fn is_let_be(&self, entry: &Entry) -> bool {
+        let board = self.0.board();
+        let target = &entry.page.target_id;
+        let is_active =
+            || board.pages.active().map(|active| &active.page.target_id) == Some(target);
+        let has_dialog = board.pages.get(target).is_some_and(|entry| entry.dialog);
+        has_dialog || (board.is_held() && is_active())
     }
 
     async fn replace(&self, stuck: &Entry, why: &'static str) -> Result<(Page, bool), Error> {

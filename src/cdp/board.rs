@@ -3,8 +3,11 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
 
+use tokio::sync::watch;
 use url::Url;
 
+use super::handoff::Handoffs;
+use super::human::InControl;
 use super::pages::Pages;
 use super::{ClientKind, MAX_ORIGINS};
 
@@ -19,6 +22,10 @@ pub(crate) struct Board {
     pub(crate) forgotten: Vec<String>,
     /// Tokens whose executions have ended, and when.
     pub(crate) ended: Vec<(String, Instant)>,
+    /// Who is in control.
+    pub(crate) control: watch::Sender<InControl>,
+    /// Code that waits for one.
+    pub(crate) handoffs: Handoffs,
 }
 
 impl Board {
@@ -53,16 +60,29 @@ impl Board {
         self.forgotten.push(token.to_owned());
     }
 
+    /// Whether an execution of this token runs.
+    pub(crate) fn runs(&self, token: &str) -> bool {
+        self.running.contains_key(token)
+    }
+
     /// Whether any execution runs.
     pub(crate) fn is_running(&self) -> bool {
         !self.running.is_empty()
     }
 
+    /// Whether a person is in control.
+    pub(crate) fn is_held(&self) -> bool {
+        self.control.borrow().is_person()
+    }
+
     /// Whether dialogs may be shown to such a client now.
     pub(crate) fn sees_dialogs(&self, kind: &ClientKind) -> bool {
         match kind {
-            ClientKind::Runner { token } => self.running.contains_key(token),
-            ClientKind::External | ClientKind::Internal => true,
+            // Playwright would close the person's dialogs.
+            ClientKind::Runner { token } => !self.is_held() && self.runs(token),
+            // What a person takes control for by the API may be this client.
+            ClientKind::External => *self.control.borrow() != InControl::Viewer,
+            ClientKind::Internal | ClientKind::Live => true,
         }
     }
 }
@@ -76,6 +96,21 @@ pub(crate) fn web_origin(url: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn code_sees_dialogs_while_it_runs_and_no_person_is_in_control() {
+        let mut board = Board::default();
+        let runner = ClientKind::Runner { token: "a".into() };
+        assert!(!board.sees_dialogs(&runner));
+        board.execution_started("a");
+        assert!(board.sees_dialogs(&runner));
+        for (who, is_theirs) in [(InControl::Caller, true), (InControl::Viewer, false)] {
+            board.control.send_replace(who);
+            assert!(!board.sees_dialogs(&runner));
+            assert_eq!(board.sees_dialogs(&ClientKind::External), is_theirs);
+        }
+        assert!(board.sees_dialogs(&ClientKind::Internal));
+    }
 
     #[test]
     fn origins_are_of_the_web_and_bounded() {

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
-use super::driver::{Command, Reply, Request, Root};
+use super::driver::{Answer, Command, Reply, Request, Root};
 use super::hub::{Connected, Hub, flatten};
 use super::{ClientKind, Error};
 use crate::id::ClientId;
@@ -18,6 +18,20 @@ use crate::id::ClientId;
 /// disconnects it. One that does not read its events is disconnected like any other.
 #[derive(Debug)]
 pub struct Client(Connected);
+
+/// A command on its way; dropping it gives the answer up.
+#[derive(Debug)]
+pub struct Sent {
+    method: &'static str,
+    answer: oneshot::Receiver<Answer>,
+}
+
+impl Sent {
+    /// Waits for the answer's JSON text, as long as the browser takes.
+    pub async fn answer(self) -> Result<Bytes, Error> {
+        flatten(self.method, self.answer.await)
+    }
+}
 
 impl Hub {
     /// A client inside the daemon.
@@ -62,12 +76,35 @@ impl Client {
         self.request(session, &method, params).await
     }
 
+    /// Sends a command by its name; whoever wants the answer waits for it later. Commands reach the
+    /// browser in the order they were sent in.
+    pub async fn send(
+        &self,
+        session: Option<&str>,
+        method: &'static str,
+        params: &(impl Serialize + Sync),
+    ) -> Result<Sent, Error> {
+        let params = write(method, params)?;
+        let answer = self.ask(session, method, params).await?;
+        Ok(Sent { method, answer })
+    }
+
     async fn request(
         &self,
         session: Option<&str>,
         method: &str,
         params: Bytes,
     ) -> Result<Bytes, Error> {
+        let answer = self.ask(session, method, params).await?;
+        flatten(method, answer.await)
+    }
+
+    async fn ask(
+        &self,
+        session: Option<&str>,
+        method: &str,
+        params: Bytes,
+    ) -> Result<oneshot::Receiver<Answer>, Error> {
         let (reply, answer) = oneshot::channel();
         let request = Request {
             client: self.0.id,
@@ -79,7 +116,7 @@ impl Client {
             room: None,
         };
         self.0.hub.send(Command::Request(request)).await?;
-        flatten(method, answer.await)
+        Ok(answer)
     }
 
     /// The next event: method, session, parameters; `None` when disconnected. Cancel safe.

@@ -18,6 +18,8 @@ const MAX_HELD_TEXT: usize = 4 << 10;
 /// What is held, and which pages a dialog blocks.
 #[derive(Debug, Default)]
 pub(crate) struct Dialogs {
+    /// How many there have been.
+    count: u64,
     /// Pages with an open dialog, the oldest first.
     open: VecDeque<(Instant, String)>,
     /// By session: at most one dialog and one file chooser each.
@@ -31,10 +33,12 @@ struct Held {
 }
 
 impl Dialogs {
-    /// A dialog blocks a page.
-    pub(crate) fn opened(&mut self, target: &str, now: Instant) {
+    /// A dialog blocks a page; the dialog's number.
+    pub(crate) fn opened(&mut self, target: &str, now: Instant) -> u64 {
         self.closed(target);
         self.open.push_back((now, target.to_owned()));
+        self.count += 1;
+        self.count
     }
 
     /// No dialog blocks the page any more.
@@ -206,8 +210,8 @@ mod tests {
     fn dialogs_expire_in_order() {
         let now = Instant::now();
         let mut dialogs = Dialogs::default();
-        dialogs.opened("a", now);
-        dialogs.opened("b", now + HOLD / 2);
+        assert_eq!(dialogs.opened("a", now), 1);
+        assert_eq!(dialogs.opened("b", now + HOLD / 2), 2);
         assert_eq!(dialogs.deadline(HOLD), Some(now + HOLD));
         assert_eq!(dialogs.expired(now + HOLD, HOLD), vec!["a"]);
         dialogs.closed("b");

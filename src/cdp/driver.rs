@@ -21,18 +21,20 @@ use super::dialogs::Dialogs;
 use super::downloads::{Downloads, Wishes};
 use super::heavy::{Captures, Recordings};
 use super::hub::{Hub, Shared};
+use super::human::InControl;
 use super::message::{Message, code, error_payload, payload};
 use super::pipe::Incoming;
 use super::queue::Queue;
 use super::{ClientKind, Error};
 use crate::id::ClientId;
 
-mod clients;
+pub(crate) mod clients;
 mod downloads;
 mod events;
 mod heavy_work;
 mod held;
 mod requests;
+mod withheld;
 
 /// Chromium's ids are 32-bit.
 const LAST_ID: i64 = i32::MAX as i64;
@@ -203,7 +205,6 @@ pub(crate) struct Driver {
     to_browser: mpsc::Sender<Upstream>,
     last_id: i64,
     last_client: u64,
-    connecting: usize,
     pending: HashMap<i64, Pending>,
     sessions: HashMap<String, Session>,
     clients: HashMap<ClientId, Member>,
@@ -213,6 +214,8 @@ pub(crate) struct Driver {
     paused: VecDeque<(Instant, String)>,
     captures: Captures,
     recordings: Recordings,
+    /// Input of code, until a person lets go.
+    withheld: VecDeque<Request>,
 }
 
 impl Driver {
@@ -223,7 +226,6 @@ impl Driver {
             to_browser,
             last_id: 0,
             last_client: 0,
-            connecting: 0,
             pending: HashMap::new(),
             sessions: HashMap::new(),
             clients: HashMap::new(),
@@ -232,6 +234,7 @@ impl Driver {
             paused: VecDeque::new(),
             captures: Captures::default(),
             recordings: Recordings::default(),
+            withheld: VecDeque::new(),
         }
     }
 
@@ -258,6 +261,9 @@ impl Driver {
             }
         }
         closed.cancel();
+        // It is nobody's any more: code need not wait to find out.
+        let board = self.shared.board();
+        board.control.send_replace(InControl::Code);
     }
 
     fn command(&mut self, command: Command) {
@@ -364,7 +370,7 @@ impl Driver {
         let is_gone = |kind: &ClientKind| match kind {
             ClientKind::Runner { token } => is_closing || forgotten.contains(token),
             ClientKind::External => is_closing,
-            ClientKind::Internal => false,
+            ClientKind::Internal | ClientKind::Live => false,
         };
         let gone: Vec<ClientId> = self
             .clients
@@ -391,6 +397,7 @@ impl Driver {
             self.end_recordings(|client, since| since <= last && over.contains(&client));
         }
         self.release_held();
+        self.let_input_go();
     }
 
     /// Has a page described anew: Chromium does not tell of every change of a title.
@@ -425,12 +432,18 @@ impl Driver {
 }
 
 impl ClientKind {
+    /// Whether it is the daemon itself.
+    pub(crate) fn is_own(&self) -> bool {
+        matches!(self, Self::Internal | Self::Live)
+    }
+
     /// For logs: without the token.
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Runner { .. } => "runner",
             Self::External => "external",
             Self::Internal => "internal",
+            Self::Live => "live",
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The endpoint inside the session: `/json/…` and WebSockets on a loopback listener.
+//! The endpoint inside the session: `/json/…`, `/handoff/…` and WebSockets on a loopback listener.
 //!
 //! A web page can reach a loopback port too: any request with an `Origin` is refused, and so is a
 //! `Host` that is no loopback name (DNS rebinding).
@@ -11,6 +11,7 @@ use tracing::{Instrument as _, field, info_span};
 
 use bytes::Bytes;
 use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ClientKind;
 use super::driver::Root;
+use super::handoff::handoff_path;
 use super::handshake::accept_websocket;
 use super::hub::Hub;
 
@@ -32,7 +34,7 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 impl Hub {
-    /// Serves `/json/version`, `/json/list` and WebSockets on a listener of the runners'
+    /// Serves `/json/version`, `/json/list`, `/handoff/TOKEN` and WebSockets on a listener of the runners'
     /// namespace, until the hub ends or the future is dropped. `ws://…/devtools/browser/TOKEN`
     /// names the client's context; any other id under /devtools/browser/ is a client without one.
     pub async fn serve(&self, listener: TcpListener) {
@@ -73,7 +75,7 @@ impl Hub {
         let _ = stream.set_nodelay(true);
         let service = hyper::service::service_fn(|request| {
             let (hub, until) = (self.clone(), until.clone());
-            async move { Ok::<_, Infallible>(hub.respond(request, until)) }
+            async move { Ok::<_, Infallible>(hub.respond(request, until).await) }
         });
         let served = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
@@ -86,10 +88,11 @@ impl Hub {
         }
     }
 
-    fn respond<B>(&self, mut request: Request<B>, until: CancellationToken) -> Response<Full<Bytes>>
-    where
-        B: Send + 'static,
-    {
+    async fn respond(
+        &self,
+        mut request: Request<Incoming>,
+        until: CancellationToken,
+    ) -> Response<Full<Bytes>> {
         let Some(host) = loopback_host(request.headers()) else {
             return plain(
                 StatusCode::FORBIDDEN,
@@ -100,6 +103,11 @@ impl Hub {
             return plain(StatusCode::FORBIDDEN, "web pages may not use this endpoint");
         }
         let path = request.uri().path().to_owned();
+        if let Some(token) = handoff_path(&path)
+            && request.method() == Method::POST
+        {
+            return self.answer_handoff(token, request).await;
+        }
         let (kind, root) = match socket_path(&path) {
             Some(place) => place,
             None if request.method() != Method::GET => {

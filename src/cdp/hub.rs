@@ -16,7 +16,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::board::{Board, web_origin};
+use super::driver::clients::OWN_CLIENTS;
 use super::driver::{Answer, Command, Driver, Failure, Root};
+use super::handoff::Handoff;
 use super::message::payload;
 use super::pages::Entry;
 use super::queue::{Outbox, queue};
@@ -49,6 +51,8 @@ pub(crate) struct Shared {
     /// Counts changes of the pages.
     pub(crate) changes: watch::Sender<u64>,
     pub(crate) events: broadcast::Sender<HubEvent>,
+    /// Code that waits for a person.
+    pub(crate) handoffs: watch::Sender<Vec<Handoff>>,
     /// KiB of requests on their way to the browser.
     pub(crate) upstream: Arc<Semaphore>,
     /// Held while a client's message of more than a few MiB comes in.
@@ -101,7 +105,7 @@ impl Hub {
         let writer = pipe::Writer::new(to_browser).map_err(Error::Pipe)?;
         let (commands, inbox) = mpsc::channel(COMMANDS);
         let kib = u32::try_from(max_message >> 10).unwrap_or(u32::MAX >> 4);
-        let in_flight = MAX_IN_FLIGHT * (config.max_clients + 1);
+        let in_flight = MAX_IN_FLIGHT * (config.max_clients + OWN_CLIENTS + 1);
         let shared = Arc::new(Shared {
             config,
             files,
@@ -110,6 +114,7 @@ impl Hub {
             touched: Notify::new(),
             changes: watch::Sender::new(0),
             events: broadcast::Sender::new(EVENTS),
+            handoffs: watch::Sender::default(),
             upstream: Arc::new(Semaphore::new(kib.max(1) as usize)),
             large: Arc::new(Semaphore::new(1)),
             repair: tokio::sync::Mutex::default(),
@@ -236,7 +241,7 @@ impl Hub {
 
     /// Makes room for a client and attaches it.
     pub(crate) async fn connect(&self, kind: ClientKind, root: Root) -> Result<Connected, Error> {
-        if self.0.closing.load(Ordering::Relaxed) && kind != ClientKind::Internal {
+        if self.0.closing.load(Ordering::Relaxed) && !kind.is_own() {
             return Err(Error::Closed);
         }
         let (queue, outbox) = queue(self.0.config.client_queue.as_usize());
@@ -279,16 +284,24 @@ impl Hub {
     /// Ends what [`Hub::execution_started`] began, and the traces, profiles and screencasts that
     /// clients of this token left running; when nothing runs any more, those of every token.
     pub fn execution_ended(&self, token: &str) {
-        self.0.board().execution_ended(token);
+        let runs = {
+            let mut board = self.0.board();
+            board.execution_ended(token);
+            board.runs(token)
+        };
+        if !runs {
+            self.forget_handoffs(token);
+        }
         self.0.touched.notify_one();
     }
 
-    /// Dismisses open dialogs that no running execution can answer: a client that connects to a page
-    /// behind a dialog waits until it is closed.
+    /// Dismisses open dialogs that no running execution can answer, nor a person who is in control: a
+    /// client that connects to a page behind a dialog waits until it is closed.
     pub async fn dismiss_unattended_dialogs(&self) {
         let sessions: Vec<String> = {
             let board = self.0.board();
-            if board.is_running() {
+            let is_closing = self.0.closing.load(Ordering::Relaxed);
+            if board.is_running() || (board.is_held() && !is_closing) {
                 return;
             }
             let open = board.pages.entries().iter().filter(|entry| entry.dialog);
@@ -340,6 +353,7 @@ impl Hub {
     /// Disconnects every client of that token (its runner died) and undoes what it held.
     pub fn forget_token(&self, token: &str) {
         self.0.board().forget(token);
+        self.forget_handoffs(token);
         self.0.touched.notify_one();
     }
 

@@ -4,7 +4,7 @@
 //! another page its `page`), and when it closes: then to the newest open one of the default
 //! browser context, or else the newest of any. A popup does not move it. Knows no message.
 
-use super::{HubEvent, Page};
+use super::{Dialog, HubEvent, Page};
 
 /// A page and what the hub knows of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,10 +13,14 @@ pub(crate) struct Entry {
     pub(crate) page: Page,
     /// Its browser context.
     pub(crate) context: Option<String>,
+    /// The page that opened it.
+    pub(crate) opener: Option<String>,
     /// The hub's own session on it, once attached.
     pub(crate) session: Option<String>,
     /// A dialog is open: the page answers nothing until it is closed.
     pub(crate) dialog: bool,
+    /// What it asks.
+    pub(crate) asks: Option<Dialog>,
     /// It need not wait at its start any more.
     pub(crate) going: bool,
     /// It is being closed.

@@ -9,5 +9,6 @@ mod peers;
 mod popups;
 mod raw;
 mod site;
+mod takeover;
 
 pub(crate) use browser::LocalFiles;

@@ -7,19 +7,14 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::ValueEnum;
-use tokio::net::UnixStream;
-
-use self::drive::{Ended, Format};
+use self::drive::Format;
+use super::daemon::{self, server_of};
 use super::limits::ExecutionLimitArgs;
-use super::{ConfigFile, Error, NetworkArgs, host_loopback, pair, port, runtime, seconds};
-use crate::config::{DEFAULT_LISTEN, Loaded};
+use super::{ConfigFile, Error, NetworkArgs, pair, port, seconds};
 use crate::execution::{MAX_CODE_BYTES, MAX_TIMEOUT, MIN_TIMEOUT};
 use crate::grpc::{Client, v1};
-use crate::profile::Profiles;
-use crate::server::{self, Core, Signals};
-use crate::store::Store;
-use crate::telemetry;
+use crate::server::Signals;
+use clap::ValueEnum;
 
 /// Run code against a page and pass its output and exit status through.
 ///
@@ -138,26 +133,20 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Error> {
     } else {
         Format::Shell
     };
-    let server = args
-        .server
-        .clone()
-        // An empty variable is an unset one.
-        .filter(|server| !server.is_empty())
-        .or_else(|| args.session.as_ref().map(|_| DEFAULT_LISTEN.to_owned()));
+    let server = server_of(args.server.as_deref(), args.session.as_deref());
     let options = options(&args, code);
+    let drive = async |client: &mut Client, signals: &mut Signals| {
+        drive::drive(client, options, format, signals).await
+    };
     let ended = match server {
-        Some(server) => remote(&server, options, format)?,
-        None => {
-            let flags = host_loopback(args.host_loopback);
-            let loaded = args.config.load(flags.into_iter().collect())?;
-            embedded(loaded, options, format)?
-        }
+        Some(server) => daemon::remote(&server, drive)?,
+        None => daemon::embedded(daemon::load(args.config, args.host_loopback)?, drive)?,
     };
     Ok(ExitCode::from(ended.status()))
 }
 
 /// A timeout the daemon takes.
-fn timeout(text: &str) -> Result<prost_types::Duration, String> {
+pub(super) fn timeout(text: &str) -> Result<prost_types::Duration, String> {
     let wire = seconds(text)?;
     match Duration::try_from(wire) {
         Ok(timeout) if (MIN_TIMEOUT..=MAX_TIMEOUT).contains(&timeout) => Ok(wire),
@@ -193,6 +182,7 @@ fn options(args: &Args, code: String) -> v1::ExecutionOptions {
         origin: "pagebox-exec".to_owned(),
         execution_id: String::new(),
         limits: Some(args.limits.wire()),
+        on_human_control: v1::OnHumanControl::Unspecified.into(),
     }
 }
 
@@ -218,69 +208,6 @@ fn read_code(name: &str) -> Result<String, Error> {
         });
     }
     String::from_utf8(bytes).map_err(|_| Error::CodeNotText(path))
-}
-
-fn remote(server: &str, options: v1::ExecutionOptions, format: Format) -> Result<Ended, Error> {
-    let runtime = runtime()?;
-    let ended = runtime.block_on(async {
-        let mut signals = Signals::new().map_err(Error::Signals)?;
-        let mut client = Client::connect(server).await?;
-        drive::drive(&mut client, options, format, &mut signals).await
-    });
-    // Does not wait for a write to a pipe nobody reads.
-    runtime.shutdown_background();
-    ended
-}
-
-fn embedded(loaded: Loaded, options: v1::ExecutionOptions, format: Format) -> Result<Ended, Error> {
-    // stderr is the code's; what goes wrong here is said once, by the status.
-    let log_asked_for = loaded.is_set("log.filter");
-    let mut config = loaded.config;
-    if log_asked_for {
-        telemetry::init(&config.log)?;
-    }
-    config.read_files()?;
-    let (spawner, ()) = server::start_spawner(&config, || Ok(()))?;
-    let runtime = runtime()?;
-    let ended = runtime.block_on(async {
-        let mut signals = Signals::new().map_err(Error::Signals)?;
-        let store = Store::in_memory()?;
-        let profiles = Profiles::in_memory(config.profile.clone());
-        let core = Core::connect(spawner, &config, &[], store, profiles).await?;
-        let ended = tokio::select! {
-            ended = with_core(&core, options, format, &mut signals) => ended,
-            () = core.died() => Err(Error::SpawnerDied),
-        };
-        tokio::select! {
-            () = core.shut_down() => {}
-            // The kernel ends the spawner, and with it everything, when this process ends.
-            _ = signals.next() => {}
-        }
-        ended
-    });
-    runtime.shutdown_background();
-    ended
-}
-
-async fn with_core(
-    core: &Core,
-    options: v1::ExecutionOptions,
-    format: Format,
-    signals: &mut Signals,
-) -> Result<Ended, Error> {
-    let (ours, theirs) = UnixStream::pair().map_err(Error::Runtime)?;
-    let serving = core.serve_socket(theirs);
-    let driving = async {
-        let mut client = Client::over_socket(ours).await?;
-        drive::drive(&mut client, options, format, signals).await
-    };
-    tokio::select! {
-        ended = driving => ended,
-        served = serving => {
-            served?;
-            Err(Error::SpawnerDied)
-        }
-    }
 }
 
 #[cfg(test)]
@@ -354,6 +281,7 @@ mod tests {
                 output_limits: None,
                 origin: "pagebox-exec".into(),
                 execution_id: String::new(),
+                on_human_control: v1::OnHumanControl::Unspecified.into(),
                 limits: Some(v1::ExecutionLimits {
                     memory_bytes: 128 << 20,
                     ..v1::ExecutionLimits::default()

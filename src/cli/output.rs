@@ -56,7 +56,7 @@ pub(super) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
 }
 
 /// A line without what drives a terminal or turns the direction of its text.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     text.chars()
         .map(|c| if drives(c) { ' ' } else { c })
         .collect()

@@ -25,6 +25,7 @@ Examples:
   pagebox session list --state ready
   pagebox session show $id --json
   pagebox session watch $id
+  pagebox session live $id
   pagebox session stop $id
   pagebox session --server http://10.0.0.5:7370 list")]
 pub(super) struct Args {
@@ -51,6 +52,7 @@ enum Command {
     List(ListArgs),
     Show(IdArgs),
     Watch(WatchArgs),
+    Live(LiveArgs),
     Stop(StopArgs),
 }
 
@@ -134,6 +136,21 @@ struct WatchArgs {
     id: String,
 }
 
+/// Print the links to a session's live view: one to look, one to look and to act.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  pagebox session live 01914a5c-6f6e-7cc0-8d3e-5b7f8c1f2a3b
+  xdg-open \"$(pagebox session live $id | tail -n 1)\"
+  pagebox session live $id --renew")]
+struct LiveArgs {
+    /// The session's id
+    id: String,
+    /// Withdraw the links there are, let out whoever came by them, and make others
+    #[arg(long)]
+    renew: bool,
+}
+
 /// End a session; nothing of it is left when this returns.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -180,7 +197,8 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Error> {
     runtime()?.block_on(async {
         // An empty variable is an unset one.
         let server = Some(args.server.as_str()).filter(|server| !server.is_empty());
-        let mut client = Client::connect(server.unwrap_or(DEFAULT_LISTEN)).await?;
+        let server = server.unwrap_or(DEFAULT_LISTEN);
+        let mut client = Client::connect(server).await?;
         let text = match args.command {
             Command::Create(create) => {
                 let session = client.create_session(request(*create)).await?;
@@ -221,6 +239,26 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Error> {
                 }
                 String::new()
             }
+            Command::Live(live) => {
+                let links = client.live_view(live.id, live.renew).await?;
+                if args.json {
+                    to_json("LiveView", &links)? + "\n"
+                } else if links.view_path.is_empty() {
+                    return Err(Error::NoLiveView);
+                } else {
+                    let scheme = if server.contains("://") {
+                        ""
+                    } else {
+                        "http://"
+                    };
+                    let origin = format!("{scheme}{}", server.trim_end_matches('/'));
+                    let v1::LiveView {
+                        view_path,
+                        control_path,
+                    } = links;
+                    format!("{origin}{view_path}\n{origin}{control_path}\n")
+                }
+            }
             Command::Stop(stop) => {
                 let reply = client.stop_session(stop.id).await?;
                 if args.json {
@@ -257,6 +295,7 @@ fn request(args: CreateArgs) -> v1::CreateSessionRequest {
                 name,
                 save_changes: Some(!args.no_save_changes),
             }),
+            live_view: None,
         }),
         idempotency_key: args.idempotency_key.unwrap_or_default(),
     }

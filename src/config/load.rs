@@ -373,7 +373,7 @@ mod tests {
         let table: Table = uncommented.parse().unwrap();
         let mut config: Config = toml::from_str(&uncommented).unwrap();
         // These have no default of their own.
-        assert!(config.data_dir.take().is_some());
+        assert!(config.data_dir.take().is_some() && config.agent.provider.take().is_some());
         assert!(config.runners.take().is_some() && config.images.take().is_some());
         assert_eq!(config, Config::default());
         let defaults = Table::try_from(Config::default()).unwrap();

@@ -70,6 +70,18 @@ impl fmt::Display for Language {
     }
 }
 
+/// What new code does when a person is in control of its session's browser.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnHumanControl {
+    /// It waits, for as long as the daemon allows.
+    #[default]
+    Wait,
+    /// It is refused.
+    Fail,
+    /// It runs; its input waits all the same.
+    Ignore,
+}
+
 /// Limits on what one execution may give back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutputLimits {
@@ -108,6 +120,8 @@ pub struct ExecutionOptions {
     pub output_limits: OutputLimits,
     /// Lower limits on its sandbox, which must be its own: `fresh`, or of a session of its own.
     pub limits: ExecutionLimits,
+    /// What to do when a person is in control of the browser.
+    pub on_human_control: OnHumanControl,
     /// The caller's label.
     pub origin: String,
     /// The caller's own id for it; none: a new one.
@@ -126,6 +140,7 @@ impl ExecutionOptions {
             environment: BTreeMap::new(),
             output_limits: OutputLimits::default(),
             limits: ExecutionLimits::default(),
+            on_human_control: OnHumanControl::default(),
             origin: String::new(),
             id: None,
         }

@@ -13,6 +13,7 @@ use tower::service_fn;
 use super::v1;
 use super::v1::daemon_service_client::DaemonServiceClient;
 use super::v1::execution_service_client::ExecutionServiceClient;
+use super::v1::live_service_client::LiveServiceClient;
 use super::v1::profile_service_client::ProfileServiceClient;
 use super::v1::session_service_client::SessionServiceClient;
 
@@ -25,6 +26,7 @@ pub struct Client {
     sessions: SessionServiceClient<Channel>,
     executions: ExecutionServiceClient<Channel>,
     daemon: DaemonServiceClient<Channel>,
+    live: LiveServiceClient<Channel>,
     profiles: ProfileServiceClient<Channel>,
 }
 
@@ -83,6 +85,7 @@ impl Client {
                 .max_decoding_message_size(usize::MAX),
             profiles: ProfileServiceClient::new(channel.clone())
                 .max_decoding_message_size(usize::MAX),
+            live: LiveServiceClient::new(channel.clone()),
             daemon: DaemonServiceClient::new(channel),
         }
     }
@@ -197,6 +200,30 @@ impl Client {
         Ok(self.sessions.list_sessions(request).await?.into_inner())
     }
 
+    /// Where people watch a session; with `renew`, new links, and the old ones are withdrawn.
+    ///
+    /// # Errors
+    /// What the daemon refuses.
+    pub async fn live_view(
+        &mut self,
+        session_id: String,
+        renew: bool,
+    ) -> Result<v1::LiveView, ClientError> {
+        let live_view = if renew {
+            let request = v1::RenewLiveViewRequest { session_id };
+            let reply = self.live.renew_live_view(request).await?;
+            reply.into_inner().live_view
+        } else {
+            let request = v1::GetLiveViewRequest { session_id };
+            self.live
+                .get_live_view(request)
+                .await?
+                .into_inner()
+                .live_view
+        };
+        Ok(live_view.unwrap_or_default())
+    }
+
     /// Ends a session.
     ///
     /// # Errors
@@ -222,6 +249,21 @@ impl Client {
         };
         let reply = self.executions.execute_stream(request).await?;
         Ok(ExecutionStream(reply.into_inner()))
+    }
+
+    /// Has a model do a task; dropping the stream cancels it.
+    ///
+    /// # Errors
+    /// What the daemon refuses.
+    pub async fn prompt(
+        &mut self,
+        options: v1::PromptOptions,
+    ) -> Result<PromptStream, ClientError> {
+        let request = v1::PromptStreamRequest {
+            options: Some(options),
+        };
+        let reply = self.executions.prompt_stream(request).await?;
+        Ok(PromptStream(reply.into_inner()))
     }
 
     /// Kills an execution; `false` when it had already ended.
@@ -253,6 +295,27 @@ impl ExecutionStream {
                 Some(v1::ExecuteStreamResponse { event: Some(event) }) => return Ok(Some(event)),
                 // An event of a newer daemon.
                 Some(v1::ExecuteStreamResponse { event: None }) => {}
+            }
+        }
+    }
+}
+
+/// The events of one prompt.
+#[derive(Debug)]
+pub struct PromptStream(Streaming<v1::PromptStreamResponse>);
+
+impl PromptStream {
+    /// The next event; `None` after the last. Cancel safe.
+    ///
+    /// # Errors
+    /// When the daemon ends the call, or is lost.
+    pub async fn next(&mut self) -> Result<Option<v1::prompt_stream_response::Event>, ClientError> {
+        loop {
+            match self.0.message().await? {
+                None => return Ok(None),
+                Some(v1::PromptStreamResponse { event: Some(event) }) => return Ok(Some(event)),
+                // An event of a newer daemon.
+                Some(v1::PromptStreamResponse { event: None }) => {}
             }
         }
     }

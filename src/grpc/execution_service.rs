@@ -3,14 +3,14 @@
 use std::pin::Pin;
 
 use futures_util::Stream;
-use prost::Message as _;
 use tonic::{Extensions, Request, Response, Status};
 
 use super::call::{Deadline, answer, caller};
 use super::status::Error;
 use super::v1::execute_stream_response::Event;
 use super::v1::execution_service_server::ExecutionService;
-use super::{Limits, field, v1, view};
+use super::{Limits, field, prompt, v1, view};
+use crate::agent::{Agent, Prompt};
 use crate::execution::{self, ExecutionEvent};
 use crate::limits::Bytes;
 use crate::session::{Execution, Registry, Text};
@@ -19,12 +19,17 @@ use crate::session::{Execution, Registry, Text};
 #[derive(Clone, Debug)]
 pub(super) struct Executions {
     registry: Registry,
+    agent: Agent,
     limits: Limits,
 }
 
 impl Executions {
-    pub(super) fn new(registry: Registry, limits: Limits) -> Self {
-        Self { registry, limits }
+    pub(super) fn new(registry: Registry, agent: Agent, limits: Limits) -> Self {
+        Self {
+            registry,
+            agent,
+            limits,
+        }
     }
 
     async fn start(
@@ -35,6 +40,16 @@ impl Executions {
         let caller = caller(extensions)?;
         let (place, options) = field::execution(options, self.limits)?;
         Ok(self.registry.execute(&caller, place, options).await?)
+    }
+
+    async fn begin(
+        &self,
+        extensions: &Extensions,
+        options: Option<v1::PromptOptions>,
+    ) -> Result<Prompt, Error> {
+        let caller = caller(extensions)?;
+        let (place, options) = prompt::options(options, self.limits)?;
+        Ok(self.agent.prompt(&caller, place, options).await?)
     }
 }
 
@@ -73,6 +88,37 @@ impl ExecutionService for Executions {
         .await
     }
 
+    async fn prompt(
+        &self,
+        request: Request<v1::PromptRequest>,
+    ) -> Result<Response<v1::PromptResponse>, Status> {
+        let (metadata, extensions, request) = request.into_parts();
+        answer("Prompt", &metadata, async {
+            let prompt = self.begin(&extensions, request.options).await?;
+            let id = prompt.id;
+            let report = prompt.collect().await.ok_or(Error::NoReport(id))?;
+            let reply = prompt::report(report);
+            check_size(&reply, self.limits.message)?;
+            Ok(reply)
+        })
+        .await
+    }
+
+    type PromptStreamStream = prompt::EventStream;
+
+    async fn prompt_stream(
+        &self,
+        request: Request<v1::PromptStreamRequest>,
+    ) -> Result<Response<prompt::EventStream>, Status> {
+        let (metadata, extensions, request) = request.into_parts();
+        answer("PromptStream", &metadata, async {
+            let deadline = Deadline::of(&metadata)?;
+            let prompt = self.begin(&extensions, request.options).await?;
+            Ok(prompt::stream(prompt, deadline, self.limits.message))
+        })
+        .await
+    }
+
     async fn cancel_execution(
         &self,
         request: Request<v1::CancelExecutionRequest>,
@@ -91,7 +137,7 @@ impl ExecutionService for Executions {
     }
 }
 
-fn check_size(reply: &v1::ExecuteResponse, limit: Bytes) -> Result<(), Error> {
+pub(super) fn check_size(reply: &impl prost::Message, limit: Bytes) -> Result<(), Error> {
     let size = Bytes(reply.encoded_len() as u64);
     if size > limit {
         return Err(Error::ReplyTooLarge(size, limit));

@@ -9,8 +9,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::{Limits, v1};
 use crate::egress::{MAX_RULES, NetworkOptions, Proxy, ProxyError, Rule};
 use crate::execution::{
-    BadRequest, DEFAULT_TIMEOUT, ExecutionLimits, ExecutionOptions, Language, OutputLimits,
-    SessionLimits,
+    BadRequest, DEFAULT_TIMEOUT, ExecutionLimits, ExecutionOptions, Language, OnHumanControl,
+    OutputLimits, SessionLimits,
 };
 use crate::id::{ExecutionId, SessionId};
 use crate::limits::Bytes;
@@ -81,7 +81,7 @@ fn not_a_uuid(field: &str, text: &str) -> FieldError {
 }
 
 /// A duration that is not negative; its range is for the layer below to check.
-fn duration(
+pub(super) fn duration(
     field: String,
     wire: Option<prost_types::Duration>,
     default: Duration,
@@ -101,7 +101,7 @@ fn duration(
     }
 }
 
-fn not_empty(text: String) -> Option<String> {
+pub(super) fn not_empty(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
@@ -132,6 +132,7 @@ pub(super) fn session_options(
             .map(|wire| profile(&format!("{prefix}profile.name"), wire))
             .transpose()?,
         kind: default.kind,
+        live_view: wire.live_view.unwrap_or(default.live_view),
     };
     options
         .validate()
@@ -227,6 +228,19 @@ pub(super) fn idempotency_key(key: String) -> Result<Option<String>, FieldError>
     Ok(not_empty(key))
 }
 
+pub(super) fn on_human_control(wire: i32) -> Result<OnHumanControl, FieldError> {
+    use v1::OnHumanControl as Wire;
+    match Wire::try_from(wire) {
+        Ok(Wire::Unspecified | Wire::Wait) => Ok(OnHumanControl::Wait),
+        Ok(Wire::Fail) => Ok(OnHumanControl::Fail),
+        Ok(Wire::Ignore) => Ok(OnHumanControl::Ignore),
+        Err(_) => {
+            let field = "options.on_human_control";
+            Err(FieldError::new(field, "is none of the values there are"))
+        }
+    }
+}
+
 /// What is to run and where, checked in full.
 pub(super) fn execution(
     wire: Option<v1::ExecutionOptions>,
@@ -242,6 +256,7 @@ pub(super) fn execution(
         environment: wire.environment.into_iter().collect(),
         output_limits: output_limits(wire.output_limits.unwrap_or_default(), limits.output)?,
         limits: execution_limits(wire.limits.unwrap_or_default()),
+        on_human_control: on_human_control(wire.on_human_control)?,
         origin: wire.origin,
         id: not_empty(wire.execution_id)
             .map(|id| execution_id("options.execution_id", &id))

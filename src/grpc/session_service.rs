@@ -99,6 +99,38 @@ impl SessionService for Sessions {
         .await
     }
 
+    async fn take_control(
+        &self,
+        request: Request<v1::TakeControlRequest>,
+    ) -> Result<Response<v1::TakeControlResponse>, Status> {
+        let (metadata, extensions, request) = request.into_parts();
+        answer("TakeControl", &metadata, async {
+            let id = field::session_id("session_id", &request.session_id)?;
+            let owner = caller(&extensions)?.owner;
+            let view = self.registry.take_control(&owner, id).await?;
+            Ok(v1::TakeControlResponse {
+                session: Some(view::session(view)),
+            })
+        })
+        .await
+    }
+
+    async fn release_control(
+        &self,
+        request: Request<v1::ReleaseControlRequest>,
+    ) -> Result<Response<v1::ReleaseControlResponse>, Status> {
+        let (metadata, extensions, request) = request.into_parts();
+        answer("ReleaseControl", &metadata, async {
+            let id = field::session_id("session_id", &request.session_id)?;
+            let owner = caller(&extensions)?.owner;
+            let view = self.registry.give_control_back(&owner, id).await?;
+            Ok(v1::ReleaseControlResponse {
+                session: Some(view::session(view)),
+            })
+        })
+        .await
+    }
+
     type WatchSessionStream = EventStream;
 
     async fn watch_session(

@@ -15,7 +15,7 @@ use super::field::FieldError;
 use crate::execution::MAX_CODE_BYTES;
 use crate::id::ExecutionId;
 use crate::limits::Bytes;
-use crate::{profile, session, store, tenant};
+use crate::{agent, live, profile, session, store, tenant};
 
 const DOMAIN: &str = "pagebox";
 /// A status travels in HTTP/2 headers, twice and encoded; clients refuse more than 8 KiB of them.
@@ -34,9 +34,15 @@ pub(super) enum Error {
     /// The session layer refused, or could not start it.
     #[error(transparent)]
     Session(#[from] session::Error),
+    /// A prompt did not begin.
+    #[error(transparent)]
+    Prompt(agent::Error),
     /// The request is not let in.
     #[error(transparent)]
     Tenant(#[from] tenant::Error),
+    /// There is no room for another viewer.
+    #[error("{0}")]
+    TooManyViewers(String),
     /// The reply does not fit a message.
     #[error(
         "the reply is {0}, more than the {1} of one message; \
@@ -52,6 +58,18 @@ pub(super) enum Error {
     /// The request came past the server's authentication.
     #[error("nobody found out who called; this is a fault of the daemon")]
     NoCaller,
+}
+
+impl From<agent::Error> for Error {
+    fn from(error: agent::Error) -> Self {
+        match error {
+            agent::Error::BadRequest(bad) => {
+                FieldError::new(format!("options.{}", bad.field), bad.message).into()
+            }
+            agent::Error::Session(error) => error.into(),
+            other => Self::Prompt(other),
+        }
+    }
 }
 
 /// Code, reason and metadata of an error.
@@ -97,6 +115,9 @@ fn classify(error: &Error) -> Class {
         Error::Session(S::CdpRefused(id)) => {
             class(Code::PermissionDenied, "CDP_REFUSED").with("session_id", id)
         }
+        Error::Session(S::HumanInControl(id)) => {
+            class(Code::FailedPrecondition, "HUMAN_IN_CONTROL").with("session_id", id)
+        }
         Error::Session(S::ExecutionCancelled(id)) => {
             class(Code::Cancelled, "EXECUTION_CANCELLED").with("execution_id", id)
         }
@@ -141,12 +162,40 @@ fn classify(error: &Error) -> Class {
         Error::Tenant(tenant::Error::TooManyRequests { rate, .. }) => {
             class(Code::ResourceExhausted, "RATE_LIMIT").with("requests_per_minute", rate)
         }
+        Error::Prompt(error) => prompt_class(error),
+        Error::TooManyViewers(_) => class(Code::ResourceExhausted, "TOO_MANY_VIEWERS"),
         Error::ReplyTooLarge(bytes, limit) => class(Code::ResourceExhausted, "REPLY_TOO_LARGE")
             .with("reply_bytes", bytes.0)
             .with("limit_bytes", limit.0),
         Error::DeadlineExceeded(_) => class(Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
         Error::NoCaller => class(Code::Internal, "CALLER_UNKNOWN"),
         Error::NoReport(id) => class(Code::Internal, "RUNNER_FAILED").with("execution_id", id),
+    }
+}
+
+fn prompt_class(error: &agent::Error) -> Class {
+    use agent::Error as A;
+    match error {
+        A::NoModel { missing } => {
+            class(Code::FailedPrecondition, "MODEL_MISSING").with("setting", missing)
+        }
+        A::Model { model, .. } => class(Code::Unavailable, "MODEL_FAILED").with("model", model),
+        A::Busy { waiting } => {
+            class(Code::ResourceExhausted, "PROMPTS_WAITING").with("waiting", waiting)
+        }
+        A::Late(_) => class(Code::DeadlineExceeded, "PROMPT_LATE"),
+        A::Page(_) | A::Cdp(_) => class(Code::Internal, "BROWSER_FAILED"),
+        // Taken apart before.
+        A::BadRequest(_) | A::Session(_) => class(Code::Internal, "BROWSER_FAILED"),
+    }
+}
+
+impl From<live::Error> for Error {
+    fn from(error: live::Error) -> Self {
+        match error {
+            live::Error::Session(error) => Self::Session(error),
+            live::Error::TooManyViewers => Self::TooManyViewers(error.to_string()),
+        }
     }
 }
 

@@ -54,6 +54,7 @@ pub(super) fn session(view: SessionView) -> v1::Session {
             save_time: profile.saved_at.map(timestamp),
             save_error: profile.save_error.unwrap_or_default(),
         }),
+        human_control: view.human_control,
     }
 }
 
@@ -119,6 +120,13 @@ pub(super) fn session_event(event: SessionEvent) -> v1::WatchSessionResponse {
         SessionEvent::Request(request) => {
             let time = request.end_time.unwrap_or(request.start_time);
             (time, Event::NetworkRequest(network::request(request)))
+        }
+        SessionEvent::Asked { time, reason } => {
+            let reason = reason.unwrap_or_default();
+            (time, Event::HumanAsked(v1::HumanAsked { reason }))
+        }
+        SessionEvent::Control { time, human } => {
+            (time, Event::ControlChanged(v1::ControlChanged { human }))
         }
         SessionEvent::Dropped(count) => (
             SystemTime::now(),
@@ -194,7 +202,7 @@ pub(super) fn timestamp(time: SystemTime) -> prost_types::Timestamp {
     time.into()
 }
 
-fn duration(duration: Duration) -> prost_types::Duration {
+pub(super) fn duration(duration: Duration) -> prost_types::Duration {
     prost_types::Duration {
         seconds: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
         nanos: duration.subsec_nanos().cast_signed(),
@@ -210,8 +218,8 @@ mod tests {
     use crate::execution::{ExecutionError, ExecutionLimits, LimitsHit, SessionLimits};
     use crate::id::{ExecutionId, SessionId};
     use crate::profile::Use;
-    use crate::session::CdpToken;
     use crate::session::ProfileInUse;
+    use crate::session::Token;
 
     fn at(seconds: u64) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
@@ -237,7 +245,9 @@ mod tests {
             ttl: Duration::from_secs(600),
             idle_ttl: Duration::from_secs(300),
             last_activity: at(150),
-            cdp_token: CdpToken::generate(),
+            cdp_token: Token::generate(),
+            live_tokens: None,
+            human_control: false,
             running_executions: 1,
             total_executions: 2,
             url: "https://a/".into(),
@@ -329,6 +339,7 @@ mod tests {
                     save_time: wire_time(150),
                     save_error: "full".into(),
                 }),
+                human_control: false,
             }
         );
     }

@@ -40,6 +40,8 @@ pub struct Front {
     trusted: Vec<IpNet>,
     /// Origins whose pages may call.
     pub(super) cors: Vec<String>,
+    /// Which pages may show the live view in a frame.
+    pub(super) frame_ancestors: String,
 }
 
 impl Front {
@@ -47,6 +49,7 @@ impl Front {
     #[must_use]
     pub fn new(config: &Config) -> Self {
         let public = Url::parse(&config.public_url).ok();
+        let sources: Vec<&str> = config.frame_ancestors.split_ascii_whitespace().collect();
         Self {
             public: public.map(|url| Base {
                 secure: url.scheme() == "https",
@@ -54,6 +57,7 @@ impl Front {
             }),
             trusted: config.trusted_proxies.clone(),
             cors: config.cors_origins.clone(),
+            frame_ancestors: sources.join(" "),
         }
     }
 

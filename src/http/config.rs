@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 /// Config section `[http]`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The URL callers know the daemon by, such as `https://pagebox.example.com`; empty: what each
@@ -15,6 +15,20 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// Origins whose web pages may call the API, such as `https://app.example.com`.
     pub cors_origins: Vec<String>,
+    /// Which pages may show the live view in a frame, as in the header `Content-Security-Policy`: `*`,
+    /// `'none'`, `'self'`, or origins with blanks between.
+    pub frame_ancestors: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            public_url: String::new(),
+            trusted_proxies: Vec::new(),
+            cors_origins: Vec::new(),
+            frame_ancestors: "*".to_owned(),
+        }
+    }
 }
 
 impl Config {
@@ -41,8 +55,22 @@ impl Config {
                 return Err((key, format!("{origin:?} must be written {meant:?}")));
             }
         }
-        Ok(())
+        let key = "http.frame_ancestors";
+        let mut sources = self.frame_ancestors.split_ascii_whitespace().peekable();
+        if sources.peek().is_none() {
+            return Err((key, "must not be empty; 'none' is for no page".to_owned()));
+        }
+        match sources.find(|source| !is_source(source)) {
+            None => Ok(()),
+            Some(source) => Err((key, format!("{source:?} is no origin, *, 'self' or 'none'"))),
+        }
     }
+}
+
+/// Whether this may stand in `frame-ancestors`: nothing that would begin another directive.
+fn is_source(source: &str) -> bool {
+    let is_host = |c: char| c.is_ascii_alphanumeric() || ":/.*-_[]".contains(c);
+    matches!(source, "*" | "'self'" | "'none'") || source.chars().all(is_host)
 }
 
 fn web_url(text: &str) -> Result<Url, String> {
@@ -67,6 +95,30 @@ mod tests {
             ..Config::default()
         };
         config.validate().err().map(|(key, _)| key)
+    }
+
+    #[test]
+    fn frame_ancestors_hold_no_other_directive() {
+        let refused = |text: &str| {
+            let config = Config {
+                frame_ancestors: text.to_owned(),
+                ..Config::default()
+            };
+            config.validate().is_err()
+        };
+        for good in ["*", "'none'", "'self' https://*.example.com:8443", "https:"] {
+            assert!(!refused(good), "{good}");
+        }
+        for bad in [
+            "",
+            " ",
+            "*; script-src *",
+            "a,b",
+            "'unsafe-inline'",
+            "a\nb\"c",
+        ] {
+            assert!(refused(bad), "{bad}");
+        }
     }
 
     #[test]

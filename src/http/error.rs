@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::{IntoResponses, ToSchema};
 
-use crate::{profile, session, tenant};
+use crate::{agent, profile, session, tenant};
 
 /// When to ask again for room that comes free with a session's end, which nobody knows.
 const ROOM_RETRY: Duration = Duration::from_secs(5);
@@ -83,7 +83,10 @@ pub(super) enum NotStarted {
     /// The request asks for what is not there yet; the text names it.
     #[response(status = 501)]
     NotThere(ErrorBody),
-    /// The daemon is shutting down.
+    /// The model failed before anything was done on the page.
+    #[response(status = 502)]
+    ModelFailed(ErrorBody),
+    /// The daemon is shutting down, or has no model for a prompt.
     #[response(status = 503)]
     Draining(ErrorBody),
 }
@@ -224,7 +227,7 @@ impl From<session::Error> for ApiError {
             }
             S::Spent(_) => StatusCode::PAYMENT_REQUIRED,
             S::Draining => StatusCode::SERVICE_UNAVAILABLE,
-            S::ExecutionCancelled(_) => StatusCode::CONFLICT,
+            S::ExecutionCancelled(_) | S::HumanInControl(_) => StatusCode::CONFLICT,
             S::Profile(error) => return Self::of_profile(error),
             S::Store(_) | S::Sandbox(_) | S::Browser(_) | S::Runner { .. } | S::Listener(_) => {
                 tracing::error!(error = %crate::telemetry::Chain(&error), "request failed");
@@ -233,6 +236,50 @@ impl From<session::Error> for ApiError {
         };
         Self::new(status, error.to_string())
     }
+}
+
+impl From<agent::Error> for ApiError {
+    fn from(error: agent::Error) -> Self {
+        use agent::Error as A;
+        let text = error.to_string();
+        match error {
+            A::BadRequest(bad) => Self::bad_field(&camel_case(&bad.field), &bad.message),
+            A::Session(error) => error.into(),
+            A::NoModel { .. } => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, text).code("MODEL_MISSING")
+            }
+            // Clients send it again, which is harmless: nothing was done.
+            A::Model { .. } => {
+                let message = "Browser agent failed to execute the task.";
+                let mut error = Self::new(StatusCode::BAD_GATEWAY, format!("{message} {text}"));
+                error.details = vec![json!({ "message": text })];
+                error.code("MODEL_FAILED")
+            }
+            A::Busy { .. } => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, text).retry_after(ROOM_RETRY)
+            }
+            A::Late(_) => Self::new(StatusCode::REQUEST_TIMEOUT, text),
+            A::Page(_) | A::Cdp(_) => {
+                tracing::error!(error = %text, "request failed");
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, text)
+            }
+        }
+    }
+}
+
+/// `allow_navigation[0]` as HTTP has it. What stands below `secrets` is named by the caller.
+fn camel_case(field: &str) -> String {
+    if field.starts_with("secrets.") {
+        return field.to_owned();
+    }
+    let mut parts = field.split('_');
+    let mut name = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let mut letters = part.chars();
+        name.extend(letters.next().map(|first| first.to_ascii_uppercase()));
+        name.push_str(letters.as_str());
+    }
+    name
 }
 
 impl From<tenant::Error> for ApiError {

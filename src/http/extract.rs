@@ -75,7 +75,7 @@ async fn whole(mut body: body::Body) -> Result<Bytes, ApiError> {
 
 /// Reads the rest of a body: many callers look for an answer only when they have sent all of it, and
 /// a connection that is closed before loses it.
-async fn discard(body: body::Body) {
+pub(super) async fn discard(body: body::Body) {
     let mut rest = Limited::new(body, MAX_DISCARDED.as_usize());
     let read = async { while let Some(Ok(_)) = rest.frame().await {} };
     if tokio::time::timeout(DISCARD_TIME, read).await.is_err() {

@@ -14,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::error::ErrorBody;
-use super::{Gateway, cdp, health, home, scrape, sessions, team};
+use super::{Gateway, cdp, control, health, home, live_view, scrape, sessions, team};
 
 /// The name of the one way to say who calls.
 const KEY: &str = "key";
@@ -61,6 +61,8 @@ fn standalone() -> OpenApiRouter<Gateway> {
         .routes(routes!(sessions::delete_profile))
         .routes(routes!(sessions::get, sessions::delete))
         .routes(routes!(sessions::execute))
+        .routes(routes!(control::control))
+        .routes(routes!(control::renew_live_view))
         .routes(routes!(sessions::replay))
         .routes(routes!(sessions::replay_page))
 }
@@ -87,6 +89,14 @@ pub(super) fn router() -> Router<Gateway> {
         .route("/cdp/{id}/json/version/", get(cdp::version))
         .route("/openapi.json", get(async move || json(&text)))
         .route("/", get(home::page))
+        // For the live view's page alone.
+        .route("/live/{id}", get(live_view::page))
+        .route("/live/assets/{name}", get(live_view::asset))
+        .route("/live/{id}/socket", get(live_view::socket))
+        .route(
+            "/live/{id}/files",
+            get(live_view::download).post(live_view::upload),
+        )
 }
 
 fn json(text: &str) -> impl IntoResponse + use<> {

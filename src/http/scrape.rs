@@ -13,6 +13,7 @@ use super::cdp::cdp_url;
 use super::error::{ErrorBody, Failures, NoSession, NotStarted};
 use super::execution::{Code, Ran, run};
 use super::extract::{Body, Caller, Params};
+use super::live_view::live_urls;
 use super::scrape_request::ScrapeRequest;
 use super::sessions::{ACTIVITY_TTL_SECONDS, Deleted, TTL_SECONDS, seconds};
 use super::{ApiError, Gateway};
@@ -104,20 +105,22 @@ pub(super) struct InteractRequest {
     existing_session_id: Option<String>,
 }
 
-/// What became of the code on a scraped page. `success` says how the code ended.
+/// What became of it on a scraped page. `success` says how the code, or the task, ended.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Interacted {
     success: bool,
     session_id: String,
     cdp_url: String,
-    live_view_url: &'static str,
-    interactive_live_view_url: &'static str,
+    /// A page to watch the session; a secret.
+    live_view_url: String,
+    /// A page to watch it and to act on it; a secret.
+    interactive_live_view_url: String,
     #[serde(flatten)]
     ran: Ran,
 }
 
-/// Runs code on a scraped page. The first call makes a session of it.
+/// Runs code on a scraped page, or does a task there. The first call makes a session of it.
 #[utoipa::path(
     post, path = "/v2/scrape/{id}/interact", tag = "scrape", operation_id = "interact",
     params(("id" = uuid::Uuid, Path)),
@@ -146,7 +149,7 @@ pub(super) async fn interact(
             default.idle_ttl,
         )?,
     };
-    let options = request.code.options(gateway.output)?;
+    let asked = request.code.asked(gateway.output)?;
     let begin = match &request.existing_session_id {
         None => Begin::Anew(life),
         Some(session) => {
@@ -157,13 +160,14 @@ pub(super) async fn interact(
     let session = gateway.scrapes.session(&caller, id, begin).await?;
     let (view, _) = gateway.registry.get(&caller.owner, session).await?;
     let cdp_url = cdp_url(&base, &view);
-    let ran = run(&gateway, &caller, session, options).await?;
+    let live = live_urls(&base, &view);
+    let ran = run(&gateway, &caller, session, asked).await?;
     Ok(Json(Interacted {
         success: ran.succeeded(),
         session_id: session.to_string(),
         cdp_url,
-        live_view_url: "",
-        interactive_live_view_url: "",
+        live_view_url: live.view,
+        interactive_live_view_url: live.control,
         ran,
     }))
 }
@@ -195,6 +199,9 @@ impl From<Error> for ApiError {
         let (status, code) = match error {
             Error::BadRequest(bad) => return Self::bad_field(&bad.field, &bad.message),
             Error::Session(error) => return error.into(),
+            Error::NoModel(error) => return (*error).into(),
+            // Not 502, which clients send again: it costs each time.
+            Error::Extract(_) => (StatusCode::INTERNAL_SERVER_ERROR, "SCRAPE_MODEL_FAILED"),
             // Clients look for it in a reply that is no failure of HTTP.
             Error::Dns(_) => (StatusCode::OK, "SCRAPE_DNS_RESOLUTION_ERROR"),
             Error::Tls(_) => (StatusCode::INTERNAL_SERVER_ERROR, "SCRAPE_SSL_ERROR"),

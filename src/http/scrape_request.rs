@@ -70,6 +70,7 @@ enum FormatName {
     Links,
     Images,
     Screenshot,
+    Summary,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -81,6 +82,20 @@ enum FormatObject {
     Links,
     Images,
     Screenshot(Screenshot),
+    Summary,
+    /// The answer to a question about the page, as `answer`.
+    Question {
+        #[schema(min_length = 1, max_length = 10_000)]
+        question: String,
+    },
+    /// Data of the page, as `prompt` or `schema` say; one of the two at least.
+    Json {
+        #[schema(min_length = 1, max_length = 10_000)]
+        prompt: Option<String>,
+        /// A JSON schema, which the data is valid by.
+        #[schema(value_type = Option<Object>)]
+        schema: Option<serde_json::Value>,
+    },
 }
 
 /// PNG, or JPEG where a quality is said.

@@ -14,6 +14,7 @@ use super::cdp::cdp_url;
 use super::error::{Failures, NoSession, NotStarted, ProfileInUse};
 use super::execution::{Code, Ran, run};
 use super::extract::{Body, Caller, Params, Session, query_value};
+use super::live_view::{LiveUrls, live_urls};
 use super::time::iso;
 use super::time::millis;
 use super::{ApiError, Gateway};
@@ -37,15 +38,14 @@ pub(super) struct CreateRequest {
     /// Longest time without an execution or a CDP command, in seconds; 300 when left out.
     #[schema(minimum = 10, maximum = 3600)]
     activity_ttl: Option<u64>,
-    /// Accepted; there is no live view yet, and both its URLs are empty.
-    #[allow(dead_code, reason = "checked for its type only")]
+    /// Whether there is a live view of it; true when left out. Without, both its URLs are empty.
     stream_web_view: Option<bool>,
     /// Accepted; nothing is recorded yet, and asking for a replay is answered with 501.
     #[allow(dead_code, reason = "checked for its type only")]
     record_session: Option<bool>,
     /// The saved state its browser begins with.
     profile: Option<Profile>,
-    /// Not there yet: answered with 501.
+    /// Not taken here: a session is made first, then a prompt is sent to its `execute`.
     prompt: Option<Value>,
     /// Where requests are to come from. A `country` is not applied, and the reply says so.
     location: Option<Location>,
@@ -97,13 +97,12 @@ impl CreateRequest {
             )?,
             profile: self.profile.as_ref().map(Profile::using).transpose()?,
             kind: SessionKind::Standalone,
+            live_view: self.stream_web_view.unwrap_or(true),
             ..defaults
         };
         if self.prompt.is_some() {
-            return Err(ApiError::not_there(
-                "prompt",
-                "nothing here acts on prompts yet",
-            ));
+            let message = "is not taken here: make the session, then send it to {id}/execute";
+            return Err(ApiError::bad_field("prompt", message));
         }
         Ok(options)
     }
@@ -136,18 +135,22 @@ pub(super) fn seconds(
 struct Links {
     /// For CDP clients; a secret. Empty once the session has ended.
     cdp_url: String,
-    /// Empty: there is no live view yet.
-    live_view_url: &'static str,
-    /// Empty: there is no live view yet.
-    interactive_live_view_url: &'static str,
+    /// A page to watch it; a secret. Empty once the session has ended, and without a live view.
+    live_view_url: String,
+    /// A page to watch it and to act on it; likewise.
+    interactive_live_view_url: String,
 }
 
 impl Links {
     fn of(base: &Base, view: &SessionView) -> Self {
+        let LiveUrls {
+            view: live_view_url,
+            control: interactive_live_view_url,
+        } = live_urls(base, view);
         Self {
             cdp_url: cdp_url(base, view),
-            live_view_url: "",
-            interactive_live_view_url: "",
+            live_view_url,
+            interactive_live_view_url,
         }
     }
 }
@@ -206,7 +209,7 @@ struct Item {
     status: &'static str,
     #[serde(flatten)]
     links: Links,
-    /// False: there is no live view yet.
+    /// Whether it has a live view.
     stream_web_view: bool,
     created_at: String,
     last_activity: String,
@@ -254,7 +257,7 @@ pub(super) async fn list(
         id: view.id.to_string(),
         status: list_status(view.state),
         links: Links::of(&base, view),
-        stream_web_view: false,
+        stream_web_view: view.live_tokens.is_some(),
         created_at: iso(view.create_time),
         last_activity: iso(view.last_activity),
     };
@@ -344,8 +347,8 @@ pub(super) async fn execute(
     Session(id): Session,
     Body(code): Body<Code>,
 ) -> Result<Json<Executed>, ApiError> {
-    let options = code.options(gateway.output)?;
-    let ran = run(&gateway, &caller, id, options).await?;
+    let asked = code.asked(gateway.output)?;
+    let ran = run(&gateway, &caller, id, asked).await?;
     Ok(Json(Executed { success: true, ran }))
 }
 

@@ -7,6 +7,7 @@
 //! ```
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -41,6 +42,8 @@ pub struct ContextEnv {
     pub limits: ExecutionLimits,
     /// agent-browser's service, for bash.
     pub agent: AgentService,
+    /// How long new code waits for a person in control.
+    pub human_control: Duration,
 }
 
 /// One execution on its way to a context.
@@ -103,7 +106,7 @@ impl Context {
         launched: Option<Launched>,
         cancel: CancellationToken,
     ) -> Self {
-        let queue = Queue::new(queue + 1);
+        let queue = Queue::new(queue + 1, env.hub.control(), env.human_control);
         let span = info_span!("context", %language);
         let worker = Worker {
             language,
@@ -169,7 +172,7 @@ impl Worker {
                     continue;
                 }
             };
-            self.execute(job).await;
+            self.execute(&queue, job).await;
             if self.live.is_none() && !self.cancel.is_cancelled() && !queue.is_closed() {
                 self.free_page().await;
                 self.warm_up(None).await;
@@ -215,7 +218,7 @@ impl Worker {
         Ok(())
     }
 
-    async fn execute(&mut self, job: Job) {
+    async fn execute(&mut self, queue: &Arc<Queue>, job: Job) {
         if job.events.is_closed() || job.cancel.is_cancelled() {
             let _ = job.started.send(Err(Error::Cancelled));
             return;
@@ -227,6 +230,10 @@ impl Worker {
         let Some(live) = &mut self.live else { return };
         if self.language == Language::Bash {
             self.env.agent.keep(&self.env).await;
+        }
+        if !queue.may_run(&job) {
+            // Somebody has taken control while its runner started.
+            return queue.put_back(job);
         }
         let lost = std::mem::take(&mut self.lost);
         self.used = true;

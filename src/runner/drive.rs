@@ -13,6 +13,7 @@ use crate::execution::{
 };
 use crate::sandbox::{ExitStatus, Usage};
 
+use super::clock::time_is_over;
 use super::context::{ContextEnv, Job};
 use super::ending::{Why, claims, memory_limit};
 use super::frame::{Finished, FromRunner, SHORT_LINE, ToRunner, finished_line};
@@ -111,6 +112,7 @@ pub(super) async fn run(
             live,
             env,
             &id.to_string(),
+            &tokens,
             &page,
             &options,
             &events,
@@ -245,12 +247,20 @@ impl Watch {
         live: &mut Live,
         env: &ContextEnv,
         id: &str,
+        tokens: &[String],
         page: &Page,
         options: &ExecutionOptions,
         events: &mpsc::Sender<ExecutionEvent>,
         cancel: &tokio_util::sync::CancellationToken,
     ) {
-        let deadline = tokio::time::sleep(options.timeout);
+        let (handoffs, control) = (env.hub.handoffs(), env.hub.control());
+        let deadline = time_is_over(
+            options.timeout,
+            env.hub.handoff_limit(),
+            handoffs,
+            control,
+            tokens,
+        );
         tokio::pin!(deadline);
         let browser_death = async {
             env.hub.closed().await;

@@ -14,6 +14,7 @@ use super::load::Loaded;
 use super::options::ScrapeOptions;
 use super::tab::Tab;
 use super::{Error, capture};
+use crate::agent;
 use crate::id::ScrapeId;
 use crate::limits::Bytes;
 
@@ -24,6 +25,15 @@ pub struct Document {
     /// Markdown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub markdown: Option<String>,
+    /// Data that a model took from it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub json: Option<Value>,
+    /// A model's summary of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+    /// A model's answer to the question.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer: Option<String>,
     /// HTML without scripts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub html: Option<String>,
@@ -100,7 +110,8 @@ pub(super) async fn take(
         include_tags: options.include_tags.clone(),
         exclude_tags: options.exclude_tags.clone(),
         remove_base64_images: options.remove_base64_images,
-        markdown: wants(Format::Markdown),
+        // What a model reads, too.
+        markdown: wants(Format::Markdown) || options.formats.iter().any(|f| f.wanted().is_some()),
         html: wants(Format::Html),
         links: wants(Format::Links),
         images: wants(Format::Images),
@@ -155,6 +166,16 @@ pub(super) async fn take(
 }
 
 impl Document {
+    /// Puts what a model made of the page where it belongs.
+    pub(super) fn extracted(&mut self, wanted: &agent::Wanted, found: Value) {
+        let text = |found: Value| found.as_str().map(str::to_owned);
+        match wanted {
+            agent::Wanted::Json { .. } => self.json = Some(found),
+            agent::Wanted::Summary => self.summary = text(found),
+            agent::Wanted::Question(_) => self.answer = text(found),
+        }
+    }
+
     pub(super) fn warn(&mut self, what: String) {
         self.warning = Some(match self.warning.take() {
             Some(before) => format!("{before}; {what}"),

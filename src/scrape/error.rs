@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::execution::BadRequest;
 use crate::id::ScrapeId;
 use crate::limits::Bytes;
-use crate::{cdp, session, store};
+use crate::{agent, cdp, session, store};
 
 /// Why there is no document, or no session for it. The status of each on the wire is decided in the
 /// wire's layer.
@@ -69,6 +69,12 @@ pub enum Error {
     /// A fault of this program.
     #[error("the page could not be converted; this is a fault of the server")]
     Conversion,
+    /// There is no model for what is asked for.
+    #[error(transparent)]
+    NoModel(#[from] Box<agent::Error>),
+    /// The model made nothing of the page.
+    #[error(transparent)]
+    Extract(#[from] agent::ExtractError),
     /// The browser.
     #[error("the browser failed: {0}")]
     Cdp(#[from] cdp::Error),

@@ -1,23 +1,21 @@
 //! The forms a page can be asked for in.
 
 use serde::{Deserialize, Serialize, Serializer};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Error;
+use crate::agent::Wanted;
 use crate::execution::BadRequest;
 
-/// Known, but made by a language model or a service that is not here.
-const NOT_SUPPORTED: [&str; 16] = [
+/// Known, but made by a service that is not here.
+const NOT_SUPPORTED: [&str; 13] = [
     "rawBase64",
-    "summary",
-    "json",
     "deterministicJson",
     "attributes",
     "changeTracking",
     "branding",
     "product",
     "menu",
-    "question",
     "highlights",
     "query",
     "audio",
@@ -45,6 +43,8 @@ pub enum Format {
     Images,
     /// A picture of it.
     Screenshot(Screenshot),
+    /// What a language model makes of its text.
+    Extract(Wanted),
 }
 
 /// How a picture is taken.
@@ -116,9 +116,25 @@ impl TryFrom<Value> for Format {
                     .map_err(|why| format!("screenshot: {why}"))?;
                 Self::Screenshot(screenshot)
             }
+            "summary" => Self::Extract(Wanted::Summary),
+            "question" => Self::Extract(match rest.remove("question") {
+                Some(Value::String(question)) => Wanted::Question(question),
+                _ => return Err("question needs a question, a text".into()),
+            }),
+            "json" => Self::Extract(Wanted::Json {
+                prompt: match rest.remove("prompt") {
+                    None => None,
+                    Some(Value::String(prompt)) => Some(prompt),
+                    Some(_) => return Err("json: prompt must be a text".into()),
+                },
+                schema: rest.remove("schema"),
+            }),
             name if NOT_SUPPORTED.contains(&name) => return Err(format!("{MARK}format {name}")),
             name => return Err(format!("there is no format {name:?}")),
         };
+        if let Self::Extract(wanted) = &format {
+            wanted.check().map_err(|why| format!("{name}: {why}"))?;
+        }
         match rest.keys().next() {
             Some(key) => Err(format!("{name} has no option {key:?}")),
             None => Ok(format),
@@ -144,6 +160,15 @@ impl Serialize for Format {
                 let r#type = "screenshot";
                 return Tagged { r#type, screenshot }.serialize(serializer);
             }
+            Self::Extract(Wanted::Summary) => "summary",
+            Self::Extract(Wanted::Question(question)) => {
+                let tagged = json!({ "type": "question", "question": question });
+                return tagged.serialize(serializer);
+            }
+            Self::Extract(Wanted::Json { prompt, schema }) => {
+                let tagged = json!({ "type": "json", "prompt": prompt, "schema": schema });
+                return tagged.serialize(serializer);
+            }
         };
         serializer.serialize_str(name)
     }
@@ -155,6 +180,16 @@ pub(super) fn not_supported(error: &serde_json::Error) -> Option<String> {
     text.strip_prefix(MARK).map(str::to_owned)
 }
 
+impl Format {
+    /// What a model is to make of the page, if that is what it is.
+    pub(super) fn wanted(&self) -> Option<&Wanted> {
+        match self {
+            Self::Extract(wanted) => Some(wanted),
+            _ => None,
+        }
+    }
+}
+
 /// Checks what no single one shows.
 pub(super) fn check(formats: &[Format]) -> Result<(), Error> {
     let pictures = formats
@@ -163,6 +198,12 @@ pub(super) fn check(formats: &[Format]) -> Result<(), Error> {
     if pictures.count() > 1 {
         let message = "You may only specify one screenshot format";
         return Err(BadRequest::new("formats", message.to_owned()).into());
+    }
+    let kinds = formats.iter().filter_map(Format::wanted);
+    let kinds: Vec<_> = kinds.map(std::mem::discriminant).collect();
+    if (1..kinds.len()).any(|at| kinds[..at].contains(&kinds[at])) {
+        let message = "has json, summary or question more than once";
+        return Err(BadRequest::new("formats", message).into());
     }
     Ok(())
 }

@@ -394,12 +394,12 @@ mod tests {
     fn what_is_not_there_yet_is_named() {
         for (value, what) in [
             (
-                json!({ "url": "a.test", "formats": ["json"] }),
-                "format json",
+                json!({ "url": "a.test", "formats": ["branding"] }),
+                "format branding",
             ),
             (
-                json!({ "url": "a.test", "formats": [{ "type": "question", "q": 1 }] }),
-                "format question",
+                json!({ "url": "a.test", "formats": [{ "type": "product", "q": 1 }] }),
+                "format product",
             ),
         ] {
             match read(value).unwrap_err() {

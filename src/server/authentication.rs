@@ -45,11 +45,13 @@ pub(super) async fn identify(
     }
 }
 
-/// What says nothing of any tenant, or asks for a secret of its own (the token of a `cdpUrl`).
+/// What says nothing of any tenant, or asks for a secret of its own (the token of a `cdpUrl`, or of a
+/// live view).
 fn is_open(path: &str) -> bool {
     matches!(path, "/" | "/health" | "/ready" | "/openapi.json")
         || path.starts_with("/grpc.health.v1.Health/")
         || path.starts_with("/cdp/")
+        || path.starts_with("/live/")
 }
 
 fn credentials(headers: &HeaderMap) -> Result<Credentials<'_>, Error> {

@@ -1,6 +1,7 @@
-//! The capability for a session's browser: whoever shows its token is a CDP client.
+//! The capabilities of a session: whoever shows a token is let in. One makes its bearer a CDP client,
+//! one lets see the live view, one lets act there too.
 //!
-//! It is made with the session, told to its owner only, and opens nothing once the session has ended.
+//! They are made with the session, told to its owner only, and open nothing once the session has ended.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,11 +18,11 @@ use crate::cdp::{self, ClientKind, Hub};
 /// 256 bits: nobody guesses one.
 const TOKEN_BYTES: usize = 32;
 
-/// What opens the browser of one session to a CDP client outside. Never logged: its `Debug` is empty.
+/// What lets its bearer do one thing in one session. Never logged: its `Debug` is empty.
 #[derive(Clone, PartialEq, Eq)]
-pub struct CdpToken(Arc<str>);
+pub struct Token(Arc<str>);
 
-impl CdpToken {
+impl Token {
     pub(crate) fn generate() -> Self {
         let mut bytes = [0; TOKEN_BYTES];
         getrandom::fill(&mut bytes).expect("the kernel has random bytes once it has booted");
@@ -40,9 +41,45 @@ impl CdpToken {
     }
 }
 
-impl fmt::Debug for CdpToken {
+impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
+    }
+}
+
+/// What a token of a live view lets its bearer do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum May {
+    /// See the page.
+    View,
+    /// Act on it too.
+    Control,
+}
+
+/// What opens a session's live view.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveTokens {
+    /// To see it.
+    pub view: Token,
+    /// To act too.
+    pub control: Token,
+}
+
+impl LiveTokens {
+    pub(super) fn generate() -> Self {
+        Self {
+            view: Token::generate(),
+            control: Token::generate(),
+        }
+    }
+
+    /// What a token shown lets do. Both are looked at, whichever fits.
+    pub(super) fn opened_by(&self, shown: &str) -> Option<May> {
+        match (self.control.is(shown), self.view.is(shown)) {
+            (true, _) => Some(May::Control),
+            (false, true) => Some(May::View),
+            (false, false) => None,
+        }
     }
 }
 
@@ -95,13 +132,26 @@ mod tests {
 
     #[test]
     fn a_token_is_itself_only_and_does_not_show() {
-        let token = CdpToken::generate();
+        let token = Token::generate();
         assert_eq!(token.as_str().len(), 43);
-        assert_ne!(token, CdpToken::generate());
+        assert_ne!(token, Token::generate());
         assert!(token.is(token.as_str()));
-        for other in ["", &token.as_str()[1..], CdpToken::generate().as_str()] {
+        for other in ["", &token.as_str()[1..], Token::generate().as_str()] {
             assert!(!token.is(other));
         }
         assert_eq!(format!("{token:?}"), "***");
+    }
+
+    #[test]
+    fn each_token_of_the_live_view_opens_what_it_is_for() {
+        let tokens = LiveTokens::generate();
+        assert_eq!(tokens.opened_by(tokens.view.as_str()), Some(May::View));
+        assert_eq!(
+            tokens.opened_by(tokens.control.as_str()),
+            Some(May::Control)
+        );
+        for other in ["", LiveTokens::generate().view.as_str()] {
+            assert_eq!(tokens.opened_by(other), None);
+        }
     }
 }

@@ -205,6 +205,7 @@ async fn start(
         session_memory: limits.memory,
         limits: shared.options.execution_limits,
         agent: AgentService::default(),
+        human_control: config.human_control,
     });
     parts.env = Some(Arc::clone(&env));
     parts.contexts.insert(

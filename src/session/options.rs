@@ -42,6 +42,8 @@ pub struct SessionOptions {
     pub profile: Option<profile::Use>,
     /// What it is made for, as its record says.
     pub kind: SessionKind,
+    /// Whether people may watch it, with a token.
+    pub live_view: bool,
 }
 
 impl Default for SessionOptions {
@@ -58,6 +60,7 @@ impl Default for SessionOptions {
             execution_limits: ExecutionLimits::default(),
             profile: None,
             kind: SessionKind::default(),
+            live_view: true,
         }
     }
 }

@@ -3,12 +3,15 @@
 mod ends;
 mod execution;
 mod lent;
+mod live_view;
 mod profiles;
 mod sessions;
+mod task;
 
 pub use ends::Settled;
 pub use execution::{Execution, Place};
 pub use lent::{Lent, Live};
+pub use task::Task;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -354,15 +357,6 @@ impl Registry {
     ) -> Result<(SessionView, Vec<egress::LoggedRequest>), Error> {
         let shared = self.find(owner, id).await?;
         Ok((shared.view(), shared.network.requests()))
-    }
-
-    /// Says that a prompt is used in a session, which costs more from its start on.
-    ///
-    /// # Errors
-    /// When it is not known, or has ended.
-    pub async fn use_prompt(&self, owner: &Owner, id: SessionId) -> Result<(), Error> {
-        self.find(owner, id).await?.use_prompt();
-        Ok(())
     }
 
     /// What an owner's sessions used that began in the calendar month (UTC) of a time.

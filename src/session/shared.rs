@@ -17,7 +17,8 @@ use crate::tenant::Owner;
 
 use super::profiles::ProfileState;
 use super::room::Seat;
-use super::{Bill, CdpToken, EndReason, Error, SessionOptions, SessionView, State};
+use super::takeover::Takeover;
+use super::{Bill, EndReason, Error, LiveTokens, SessionOptions, SessionView, State, Token};
 
 /// The page a session begins with.
 const BLANK: &str = "about:blank";
@@ -34,7 +35,10 @@ pub(super) struct Shared {
     pub(super) jobs: mpsc::Sender<Job>,
     /// What it did on the network; kept when it has ended.
     pub(super) network: Arc<egress::Log>,
-    pub(super) cdp_token: CdpToken,
+    pub(super) cdp_token: Token,
+    /// Others once they are revoked.
+    pub(super) live_tokens: watch::Sender<LiveTokens>,
+    pub(super) takeover: Takeover,
     life: Mutex<Life>,
     /// Its life is another now.
     life_changed: Notify,
@@ -43,6 +47,8 @@ pub(super) struct Shared {
     end_request: watch::Sender<Option<(EndReason, String)>>,
     running: AtomicU32,
     total: AtomicU64,
+    /// Who looks at it, and keeps it from being idle.
+    watchers: AtomicU32,
     /// By the clock that measures, and by the one that people read.
     last_activity: Mutex<(Instant, SystemTime)>,
     hub: Mutex<Option<Hub>>,
@@ -128,7 +134,9 @@ impl Shared {
             cancel: CancellationToken::new(),
             jobs,
             network,
-            cdp_token: CdpToken::generate(),
+            cdp_token: Token::generate(),
+            live_tokens: watch::Sender::new(LiveTokens::generate()),
+            takeover: Takeover::new(),
             life: Mutex::new(life),
             life_changed: Notify::new(),
             degraded,
@@ -136,6 +144,7 @@ impl Shared {
             end_request: watch::Sender::new(None),
             running: AtomicU32::new(0),
             total: AtomicU64::new(0),
+            watchers: AtomicU32::new(0),
             last_activity: Mutex::new((Instant::now(), SystemTime::now())),
             hub: Mutex::new(None),
             way_out: OnceLock::new(),
@@ -210,6 +219,8 @@ impl Shared {
             idle_ttl: life.idle_ttl,
             last_activity: self.last_activity(),
             cdp_token: self.cdp_token.clone(),
+            live_tokens: (self.options.live_view).then(|| self.live_tokens.borrow().clone()),
+            human_control: self.takeover.is_held(),
             running_executions: self.running.load(Ordering::Relaxed),
             total_executions: self.total.load(Ordering::Relaxed),
             url: page.url,
@@ -436,13 +447,24 @@ impl Shared {
         self.running.load(Ordering::Relaxed)
     }
 
+    /// It is not idle until what is returned is dropped.
+    pub(super) fn watched(self: &Arc<Self>) -> Watched {
+        self.watchers.fetch_add(1, Ordering::Relaxed);
+        Watched(Arc::clone(self))
+    }
+
+    /// It is not idle, whatever is asked of it.
+    fn is_busy(&self) -> bool {
+        self.running() > 0 || self.watchers.load(Ordering::Relaxed) > 0
+    }
+
     /// Something was asked of it just now.
     pub(super) fn touch(&self) {
         *self.activity() = (Instant::now(), SystemTime::now());
     }
 
     fn last_activity(&self) -> SystemTime {
-        if self.running() > 0 {
+        if self.is_busy() {
             return SystemTime::now();
         }
         self.activity().1
@@ -453,11 +475,22 @@ impl Shared {
         activity.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How long nothing has run; zero while something does.
+    /// How long nothing has run, and nobody whose looking counts has looked; zero while so.
     fn idle_for(&self) -> Duration {
-        if self.running() > 0 {
+        if self.is_busy() {
             return Duration::ZERO;
         }
         self.activity().0.elapsed()
+    }
+}
+
+/// Keeps a session from being idle.
+#[derive(Debug)]
+pub(super) struct Watched(Arc<Shared>);
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.0.touch();
+        self.0.watchers.fetch_sub(1, Ordering::Relaxed);
     }
 }

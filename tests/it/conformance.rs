@@ -370,6 +370,12 @@ async fn python() -> Result<()> {
 
 #[tokio::test]
 async fn bash() -> Result<()> {
-    let runner = root().join("runners/bash/runner.sh");
-    conversation("bash", &["/bin/bash".into(), runner.display().to_string()]).await
+    let home = root().join("runners/bash");
+    // As the daemon has it: the commands beside the runner come first.
+    let path = format!(
+        "PATH={}:/usr/local/bin:/usr/bin:/bin",
+        home.join("bin").display()
+    );
+    let runner = home.join("runner.sh").display().to_string();
+    conversation("bash", &[path, "/bin/bash".into(), runner]).await
 }

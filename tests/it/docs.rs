@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::daemon::host::skip;
 
-const DOCUMENTS: [&str; 12] = [
+const DOCUMENTS: [&str; 14] = [
     "README.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
@@ -14,9 +14,11 @@ const DOCUMENTS: [&str; 12] = [
     "docs/sandbox.md",
     "docs/api.md",
     "docs/http.md",
+    "docs/live.md",
     "docs/egress.md",
     "docs/keys.md",
     "docs/profiles.md",
+    "docs/prompt.md",
     "docs/scrape.md",
 ];
 /// Directories whose files are meant when a document names a path under them.

@@ -5,6 +5,7 @@ mod cdp;
 mod existing;
 mod guards;
 mod interact;
+mod live;
 mod load;
 mod server;
 mod sessions;

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 
 /// Lowest first; a module may use its own layer's modules only where the diagram puts them side by
 /// side without saying otherwise, so equals may not use each other.
-const LAYERS: [&[&str]; 8] = [
+const LAYERS: [&[&str]; 9] = [
     &["id", "limits", "config", "telemetry"],
     &["sandbox", "cdp", "execution", "egress", "store", "tenant"],
     &["runner", "browser"],
     &["profile"],
     &["session"],
-    &["scrape"],
+    &["agent"],
+    &["scrape", "live"],
     &["grpc", "http"],
     &["server", "cli", "doctor"],
 ];
@@ -33,13 +34,14 @@ const SIDEWAYS: [(&str, &str); 8] = [
 ];
 
 /// Which modules may name a crate.
-const CRATES: [(&[&str], &[&str]); 5] = [
+const CRATES: [(&[&str], &[&str]); 6] = [
     (
         &["tonic", "tonic_types", "tonic_health", "tonic_reflection"],
         &["grpc", "server"],
     ),
     (&["axum", "utoipa", "utoipa_axum"], &["server", "http"]),
     (&["rusqlite"], &["store"]),
+    (&["genai", "reqwest", "jsonschema", "psl"], &["agent"]),
     (
         &["object_store", "chacha20poly1305", "aead_stream"],
         &["profile"],

@@ -207,9 +207,10 @@ mod reflection {
     use tokio_stream::StreamExt;
     use tonic::transport::Channel;
 
-    pub(super) const EXPECTED: [&str; 4] = [
+    pub(super) const EXPECTED: [&str; 5] = [
         "pagebox.v1.DaemonService",
         "pagebox.v1.ExecutionService",
+        "pagebox.v1.LiveService",
         "pagebox.v1.ProfileService",
         "pagebox.v1.SessionService",
     ];

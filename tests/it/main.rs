@@ -15,6 +15,8 @@ mod http_client;
 mod internet;
 #[path = "../common/leaks.rs"]
 mod leaks;
+#[path = "../common/model.rs"]
+mod model;
 mod shared;
 #[path = "../common/site.rs"]
 mod site;
@@ -30,6 +32,7 @@ mod docs;
 mod egress;
 mod ends;
 mod errors;
+mod handoff;
 mod hosts;
 mod http;
 mod images;
@@ -38,6 +41,7 @@ mod keys;
 mod layers;
 mod lifecycle;
 mod limits;
+mod live;
 mod logs;
 mod loopback;
 mod network;
@@ -45,9 +49,11 @@ mod node;
 mod official;
 mod outcomes;
 mod profiles;
+mod prompt;
 mod python;
 mod sandbox;
 mod scrape;
 mod seeds;
 mod sessions;
+mod takeover;
 mod traffic;

@@ -15,7 +15,7 @@ use crate::daemon::Daemon;
 use crate::shared::site;
 
 /// Longest run of one script.
-const DEADLINE: Duration = Duration::from_secs(300);
+const DEADLINE: Duration = Duration::from_secs(600);
 
 /// Where the clients and the scripts are.
 fn clients() -> PathBuf {
@@ -37,7 +37,7 @@ fn path() -> OsString {
 
 /// Runs a script against a daemon, with `PAGEBOX_URL` and `SITE_URL` in its environment and a home of its
 /// own, and shows what it said when it fails. What it printed.
-async fn passes(program: &Path, arguments: &[&str], daemon: &Daemon) -> String {
+pub(crate) async fn passes(program: &Path, arguments: &[&str], daemon: &Daemon) -> String {
     let home = tempfile::tempdir().unwrap();
     let run = Command::new(program)
         .args(arguments)

@@ -265,7 +265,7 @@ async fn what_cannot_be_loaded_is_told_as_clients_expect_it() {
     }
     for (body, status) in [
         (json!({}), 400),
-        (json!({ "url": "a.test", "formats": ["json"] }), 501),
+        (json!({ "url": "a.test", "formats": ["json"] }), 400),
     ] {
         http.post("/v2/scrape", &body).await.refused(status);
     }

@@ -16,6 +16,7 @@ from typing import Any, cast
 from .browser import Browser
 from .channel import Channel, Frame
 from .guard import Guard, restore_builtins
+from .handoff import Pagebox
 from .outcome import Outcome
 from .packages import UserPackages
 from .program import Compiler
@@ -78,6 +79,7 @@ class Runner:
         self._task = self._loop.create_task(work, context=self._context)
 
     async def _connect(self, cdp_url: str | None) -> None:
+        self._namespace["pagebox"] = Pagebox(cdp_url)
         if cdp_url is not None:
             browser = Browser(cdp_url)
             try:

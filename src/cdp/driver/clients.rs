@@ -14,6 +14,9 @@ use crate::id::ClientId;
 
 /// Bytes queued for all clients together, as a multiple of one client's bound.
 const TOTAL_QUEUES: usize = 2;
+/// Clients of the daemon's own, for which those of others leave room: a live view and what else is under
+/// way, with some to spare.
+pub(crate) const OWN_CLIENTS: usize = 16;
 
 impl Driver {
     pub(super) fn connect(
@@ -24,8 +27,21 @@ impl Driver {
         ended: CancellationToken,
         reply: oneshot::Sender<Result<ClientId, Error>>,
     ) {
-        let limit = self.shared.config.max_clients;
-        if self.clients.len() + self.connecting >= limit {
+        let is_own = kind.is_own();
+        let limit = match is_own {
+            true => OWN_CLIENTS,
+            false => self.shared.config.max_clients,
+        };
+        let connecting = self
+            .pending
+            .values()
+            .filter_map(|pending| match &pending.then {
+                Then::Connect(connecting) => Some(&connecting.kind),
+                _ => None,
+            });
+        let members = self.clients.values().map(|member| &member.kind);
+        let alike = (members.chain(connecting)).filter(|kind| kind.is_own() == is_own);
+        if alike.count() >= limit {
             // The caller may have given up; it then needs no answer.
             let _ = reply.send(Err(Error::TooManyClients { limit }));
             return;
@@ -41,7 +57,6 @@ impl Driver {
                 ("Target.attachToTarget", Some(params), Some(target))
             }
         };
-        self.connecting += 1;
         let connecting = Box::new(Connecting {
             kind,
             target,
@@ -61,7 +76,6 @@ impl Driver {
 
     /// The browser has made a root session for a client.
     pub(super) fn connected(&mut self, connecting: Connecting, outcome: &Answer) {
-        self.connecting -= 1;
         let Some(root) = outcome.as_ref().ok().and_then(|result| session_id(result)) else {
             let answer = match connecting.target {
                 Some(target_id) => Err(Error::NoPage { target_id }),
@@ -106,7 +120,10 @@ impl Driver {
         };
         tracing::debug!(client_id = %client, "client disconnected");
         member.ended.cancel();
-        self.captures_abandoned(client);
+        if member.kind != ClientKind::Live {
+            self.captures_abandoned(client);
+        }
+        self.withheld.retain(|request| request.client != client);
         self.pending
             .retain(|_, pending| pending.client != Some(client));
         let (dialogs, recordings) = (&mut self.dialogs, &mut self.recordings);

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::held::Hold;
 use super::{Driver, Session, session_id};
 use crate::cdp::message::Message;
-use crate::cdp::{HubEvent, Page};
+use crate::cdp::{Dialog, HubEvent, MAX_DIALOG_TEXT, Page};
 use crate::id::ClientId;
 
 #[derive(Deserialize)]
@@ -33,9 +33,34 @@ struct TargetInfo {
     title: String,
     url: String,
     browser_context_id: Option<String>,
+    opener_id: Option<String>,
     /// Set for pages nobody looks at yet (prerendering).
     #[serde(default)]
     subtype: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Opening {
+    message: String,
+    r#type: String,
+    #[serde(default)]
+    default_prompt: Option<String>,
+}
+
+impl From<Opening> for Dialog {
+    fn from(opening: Opening) -> Self {
+        let cut = |mut text: String| {
+            text.truncate(text.floor_char_boundary(MAX_DIALOG_TEXT));
+            text
+        };
+        Self {
+            id: 0,
+            kind: cut(opening.r#type),
+            message: cut(opening.message),
+            value: cut(opening.default_prompt.unwrap_or_default()),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -244,6 +269,9 @@ impl Driver {
         board.shown(&page.url);
         let known = board.pages.get(&target).is_some();
         let events = board.pages.seen(page, info.browser_context_id);
+        if !known && let Some(entry) = board.pages.get_mut(&target) {
+            entry.opener = info.opener_id;
+        }
         let too_many = !known && board.pages.entries().len() > self.shared.config.max_pages;
         if too_many && let Some(entry) = board.pages.get_mut(&target) {
             tracing::debug!("a page too many: closed");
@@ -342,8 +370,16 @@ impl Driver {
     /// An event of the hub's session on a page.
     fn page_event(&mut self, target: &str, message: &Message) {
         let open = match message.method.as_deref().unwrap_or_default() {
-            "Page.javascriptDialogOpening" => true,
-            "Page.javascriptDialogClosed" => false,
+            "Page.javascriptDialogOpening" => {
+                let opening = read::<Opening>(message);
+                let id = self.dialogs.opened(target, Instant::now());
+                let dialog = opening.map(Dialog::from).unwrap_or_default();
+                Some(Dialog { id, ..dialog })
+            }
+            "Page.javascriptDialogClosed" => {
+                self.dialogs.closed(target);
+                None
+            }
             "Page.loadEventFired" => return self.look(target),
             "Page.frameNavigated" => {
                 if let Some(told) = read::<FrameNavigated>(message) {
@@ -353,12 +389,9 @@ impl Driver {
             }
             _ => return,
         };
-        match open {
-            true => self.dialogs.opened(target, Instant::now()),
-            false => self.dialogs.closed(target),
-        }
         if let Some(entry) = self.shared.board().pages.get_mut(target) {
-            entry.dialog = open;
+            entry.dialog = open.is_some();
+            entry.asks = open;
         }
         self.shared.tell(None::<HubEvent>);
     }

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::{Driver, Failure};
+use crate::cdp::ClientKind;
 use crate::cdp::heavy;
 use crate::cdp::message::{code, error_payload};
 use crate::id::ClientId;
@@ -47,8 +48,14 @@ impl Driver {
         }
     }
 
-    /// Has the page of a session closed if it does not answer.
+    /// Has the page of a session closed if it does not answer. Pages that were only looked at are left
+    /// to their own.
     fn look_after(&self, session: &str) {
+        let owner = self.sessions.get(session).and_then(|session| session.owner);
+        let kind = owner.and_then(|client| Some(&self.clients.get(&client)?.kind));
+        if kind == Some(&ClientKind::Live) {
+            return;
+        }
         let board = self.shared.board();
         let mut above = Some(session);
         // A frame or a worker is its page's affair.

@@ -20,6 +20,9 @@ use crate::id::ClientId;
 impl Driver {
     /// Checks a client's request, and answers it or passes it on.
     pub(super) fn request(&mut self, request: Request) {
+        let Some(request) = self.withhold(request) else {
+            return;
+        };
         let Request {
             client,
             session,
@@ -65,6 +68,7 @@ impl Driver {
         let Some(member) = self.clients.get(&client) else {
             return;
         };
+        let is_own = member.kind.is_own();
         self.recordings.ended_by(&session, &method);
         let then = match verdict {
             Err(refusal) => {
@@ -116,8 +120,11 @@ impl Driver {
             }
             Ok(Verdict::Forward | Verdict::Capture) => Then::Nothing,
             Ok(Verdict::Record(kind, other)) => {
-                self.recordings
-                    .began(Instant::now(), client, &session, kind);
+                // The daemon's own code ends what it begins.
+                if !is_own {
+                    self.recordings
+                        .began(Instant::now(), client, &session, kind);
+                }
                 if let Some(other) = other {
                     params = Some(Bytes::from(other));
                 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::browser::Browser;
 use super::raw::Raw;
 use super::site;
-use crate::cdp::{Config, Error};
+use crate::cdp::{ClientKind, Config, Error};
 use crate::limits::Bytes;
 
 const PAUSE: &str = "Target.setAutoAttach";
@@ -125,16 +125,14 @@ async fn clients_are_counted_and_their_places_given_back() {
         one.call("", "Browser.getVersion", json!({})).await.unwrap();
         let mut two = Raw::connect(&browser.url("two")).await;
         two.call("", "Browser.getVersion", json!({})).await.unwrap();
-        let third = browser.hub.client(crate::cdp::ClientKind::Internal).await;
+        let third = browser.hub.client(ClientKind::External).await;
         assert!(matches!(third, Err(Error::TooManyClients { limit: 2 })));
+        // The daemon's own, such as a live view's, find room all the same.
+        let own = browser.hub.client(ClientKind::Internal).await;
+        drop(own.unwrap());
         drop((one, two));
         let began = Instant::now();
-        while browser
-            .hub
-            .client(crate::cdp::ClientKind::Internal)
-            .await
-            .is_err()
-        {
+        while browser.hub.client(ClientKind::External).await.is_err() {
             assert!(began.elapsed() < Duration::from_secs(2));
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -156,6 +154,33 @@ async fn a_page_in_an_endless_loop_comes_back() {
     // Ended, whatever it says.
     let _ = client.answer(id).await;
     assert_eq!(client.evaluate(&page, "1+1").await, 2);
+}
+
+#[tokio::test]
+async fn a_busy_page_that_was_only_looked_at_goes_on() {
+    let config = Config {
+        probe_timeout: Duration::from_millis(100),
+        capture_limit: Duration::from_millis(500),
+        ..Config::default()
+    };
+    let browser = Browser::with(config).await;
+    let mut client = Raw::connect(&browser.url("a")).await;
+    let page = client.first_page().await;
+    let busy = json!({ "expression": "for (const end = Date.now() + 4000; Date.now() < end;); 7" });
+    let id = client.start(&page, "Runtime.evaluate", busy).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    // One capture that takes too long, and one whose client goes.
+    for stays in [700, 100] {
+        let looking = browser.hub.client(ClientKind::Live).await.unwrap();
+        let target = browser.hub.active_page().target_id;
+        let session = looking.attach(&target).await.unwrap();
+        let method = "Page.captureScreenshot";
+        let sent = looking.send(Some(&session), method, &json!({})).await;
+        tokio::time::sleep(Duration::from_millis(stays)).await;
+        drop((sent, looking));
+    }
+    let answer = client.answer(id).await.expect("its script was not ended");
+    assert_eq!(answer["result"]["value"], 7);
 }
 
 #[tokio::test]
@@ -294,11 +319,7 @@ async fn a_healthy_page_is_probed_in_no_time() {
 async fn when_the_browser_dies_everybody_is_told() {
     let mut browser = Browser::start().await;
     let mut client = Raw::connect(&browser.url("a")).await;
-    let mut own = browser
-        .hub
-        .client(crate::cdp::ClientKind::Internal)
-        .await
-        .unwrap();
+    let mut own = browser.hub.client(ClientKind::Internal).await.unwrap();
     browser.child.start_kill().unwrap();
     tokio::time::timeout(Duration::from_secs(5), browser.hub.closed())
         .await

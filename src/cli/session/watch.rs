@@ -49,6 +49,16 @@ pub(super) fn line(event: &v1::WatchSessionResponse) -> String {
         Some(Event::PageActivated(page)) => format!("page activated {}", page_text(page)),
         Some(Event::EventsDropped(dropped)) => format!("{} events dropped", dropped.count),
         Some(Event::NetworkRequest(request)) => request_text(request),
+        Some(Event::ControlChanged(control)) => match control.human {
+            true => "a person is in control".to_owned(),
+            false => "code is in control".to_owned(),
+        },
+        Some(Event::HumanAsked(asked)) if asked.reason.is_empty() => {
+            "code asks for nobody any more".to_owned()
+        }
+        Some(Event::HumanAsked(asked)) => {
+            format!("code asks for a person: {}", harmless(&asked.reason, CELL))
+        }
         None => "an event of a newer daemon".to_owned(),
     };
     format!("{} {what}", clock(event.time))

@@ -10,11 +10,14 @@ const PREFIX: &str = "PAGEBOX_";
 /// Variables of the command line's own, which set no key.
 const NOT_KEYS: [&str; 2] = ["PAGEBOX_CONFIG", "PAGEBOX_SERVER"];
 
+/// How those of the tests begin; a daemon that they start has them, too.
+const OF_TESTS: &str = "PAGEBOX_TEST_";
+
 /// `PAGEBOX_SESSION__MAX_SESSIONS` → `session.max_sessions`.
 pub(super) fn key_of_variable(name: &OsString) -> Option<(String, Vec<String>)> {
     let name = name.to_str()?;
     let key = name.strip_prefix(PREFIX)?;
-    if NOT_KEYS.contains(&name) {
+    if NOT_KEYS.contains(&name) || name.starts_with(OF_TESTS) {
         return None;
     }
     let key = key

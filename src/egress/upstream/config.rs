@@ -45,6 +45,12 @@ pub enum Resolve {
 pub struct Secret(String);
 
 impl Secret {
+    /// The text itself, for where it is used.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
     fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -148,6 +148,7 @@ impl Registry {
                 kill,
             }),
             Ok(Err(runner::Error::QueueFull { waiting })) => Err(Error::QueueFull { waiting }),
+            Ok(Err(runner::Error::HumanInControl)) => Err(Error::HumanInControl(shared.id)),
             Ok(Err(runner::Error::Cancelled)) | Err(_) => {
                 let by_itself = cancel.is_cancelled() && !shared.cancel.is_cancelled();
                 Err(if by_itself {

@@ -62,7 +62,7 @@ test('a scrape, interactions with the last one, and its end', async () => {
   assert.match(await bad('interact', '-c', "throw new RangeError('adrift')"), /RangeError: adrift/);
   const killed = await bad('interact', '--timeout', '1', '-c', 'while (true) {}');
   assert.match(killed, /killed at its timeout of 1 s/);
-  assert.match(await bad('interact', 'Click the first link'), /^Error: prompt is not available/m);
+  assert.match(await bad('interact', 'Click the first link'), /^Error: no model is configured/m);
 
   const stopped = await good('interact', 'stop');
   assert.match(

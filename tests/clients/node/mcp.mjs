@@ -83,5 +83,5 @@ test('what is refused is an error of the tool', async () => {
   assert.match(await bad('firecrawl_scrape', nowhere), /nowhere\.invalid/);
   const { whole } = await good('firecrawl_scrape', { url: `${SITE_URL}/about.html` });
   const prompt = { scrapeId: whole.metadata.scrapeId, prompt: 'Click the first link' };
-  assert.match(await bad('firecrawl_interact', prompt), /prompt is not available/);
+  assert.match(await bad('firecrawl_interact', prompt), /no model is configured/);
 });

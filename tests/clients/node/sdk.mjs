@@ -118,7 +118,7 @@ test('what is refused has a status', async () => {
   const id = await scraped('/about.html');
   await refused(app.stopInteraction(id), 404, /session not found/);
   const prompt = app.interact(id, { prompt: 'Click the first link' });
-  await refused(prompt, 501, /^prompt is not available/, 'NOT_IMPLEMENTED');
+  await refused(prompt, 503, /^no model is configured/, 'MODEL_MISSING');
   await refused(app.interact(id, { code: '1', timeout: 301 }), 400, /timeout/, 'BAD_REQUEST');
   const nowhere = app.scrape('http://nowhere.invalid/', { formats: ['markdown'] });
   await refused(nowhere, 200, /nowhere\.invalid/, 'SCRAPE_DNS_RESOLUTION_ERROR');

@@ -85,9 +85,11 @@ def after_call(context: HookContext, case: Case, response: Response) -> None:
 
 @schemathesis.hook
 def filter_failure(context: HookContext, failure: Failure, case: Case, response: Response) -> bool:
-    """A server error is right in one case: what is not there yet is said by name."""
+    """A server error is right in two cases: what is not there, or not configured, is said by name."""
     if not isinstance(failure, ServerError):
         return True
     body = response.json()
-    named = body.get("code") == "NOT_IMPLEMENTED" and "is not available: " in body["error"]
-    return not (response.status_code == 501 and named)
+    not_there = body.get("code") == "NOT_IMPLEMENTED" and "is not available: " in body["error"]
+    no_model = body.get("code") == "MODEL_MISSING"
+    right = {501: not_there, 503: no_model}
+    return not right.get(response.status_code, False)

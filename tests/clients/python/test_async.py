@@ -28,9 +28,9 @@ async def test_scrape_interact_stop(async_app: AsyncFirecrawl) -> None:
         await app.interact(scrape_id, code="raise ValueError('no such harbour')", language="python")
     with pytest.raises(FirecrawlError, match="TimedOut: killed at its timeout of 1 s"):
         await app.interact(scrape_id, code="while (true) {}", timeout=1)
-    with pytest.raises(FirecrawlError, match="prompt is not available") as raised:
+    with pytest.raises(FirecrawlError, match="no model is configured") as raised:
         await app.interact(scrape_id, prompt="Click the Files tab")
-    assert raised.value.status_code == 501
+    assert raised.value.status_code == 503
     stopped = await app.stop_interaction(scrape_id)
     assert stopped.success
     assert (stopped.session_duration_ms or 0) > 0

@@ -88,11 +88,11 @@ def test_fields_that_are_not_as_they_must_be(app: Firecrawl, scrape: Scrape) -> 
         app.browser(ttl=29)
 
 
-def test_what_is_not_there_yet_is_said_by_name(app: Firecrawl, scrape: Scrape) -> None:
+def test_a_daemon_without_a_model_says_so(app: Firecrawl, scrape: Scrape) -> None:
     scrape_id = scrape("/")
-    with pytest.raises(FirecrawlError, match="prompt is not available") as raised:
+    with pytest.raises(FirecrawlError, match="no model is configured") as raised:
         app.interact(scrape_id, prompt="Click the Files tab")
-    assert raised.value.status_code == 501
+    assert raised.value.status_code == 503
 
 
 def test_a_path_of_the_url_is_dropped_and_the_key_does_not_matter() -> None:

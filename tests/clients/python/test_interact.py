@@ -37,7 +37,8 @@ def test_calls_chain_on_one_page(app: Firecrawl, scrape: Scrape) -> None:
     assert (first.success, first.exit_code, first.killed) == (True, 0, False)
     assert first.cdp_url
     assert first.cdp_url.startswith("ws://")
-    assert (first.live_view_url, first.interactive_live_view_url) == ("", "")
+    assert "/live/" in (first.live_view_url or "")
+    assert "/live/" in (first.interactive_live_view_url or "")
     files = app.interact(scrape_id, code="await page.$eval('#tab-2-content', el => el.textContent)")
     assert files.result == "almanac-1987.csv, almanac-2025.csv, corrections.txt, LICENSE"
     article = app.interact(

@@ -11,13 +11,15 @@ def test_a_session_from_its_start_to_its_end(app: Firecrawl) -> None:
     made = app.browser(ttl=120, activity_ttl=60, stream_web_view=True, location={"country": "GB"})
     session = opened(made)
     assert (made.cdp_url or "").startswith("ws://")
-    assert (made.live_view_url, made.interactive_live_view_url) == ("", "")
+    links = {made.live_view_url, made.interactive_live_view_url}
+    assert len(links) == 2
+    assert all(f"/live/{session}#" in (link or "") for link in links)
     left = datetime.fromisoformat(made.expires_at or "") - datetime.now(UTC)
     assert 0 < left.total_seconds() <= 120
 
     active = app.list_browsers(status="active").sessions or []
     listed = next(item for item in active if item.id == session)
-    assert (listed.status, listed.cdp_url, listed.stream_web_view) == ("active", made.cdp_url, False)
+    assert (listed.status, listed.cdp_url, listed.stream_web_view) == ("active", made.cdp_url, True)
 
     ran = app.browser_execute(session, "echo out; echo err >&2")
     assert (ran.success, ran.stdout, ran.stderr, ran.exit_code) == (True, "out\n", "err\n", 0)

@@ -21,8 +21,15 @@ async fn a_session_from_its_start_to_its_end() {
     let json_type = [("content-type", "application/json")];
     let reply = http.send(Method::POST, "/v2/browser", &json_type, "").await;
     let session = reply.good();
-    assert_eq!(session["liveViewUrl"], "");
-    assert_eq!(session["interactiveLiveViewUrl"], "");
+    let live = |key: &str| {
+        let url = session[key].as_str().unwrap().to_owned();
+        let id = session["id"].as_str().unwrap();
+        let start = format!("http://{}/live/{id}#", http.host());
+        assert_eq!(url.strip_prefix(&start).map(str::len), Some(43), "{url}");
+        url
+    };
+    let (view, control) = (live("liveViewUrl"), live("interactiveLiveViewUrl"));
+    assert_ne!(view, control);
     let cdp = session["cdpUrl"].as_str().unwrap();
     let start = format!(
         "ws://{}/cdp/{}?token=",
@@ -46,7 +53,7 @@ async fn a_session_from_its_start_to_its_end() {
         let found = http.get(&path).await.good();
         let expected = json!({
             "success": true, "id": session["id"], "status": "running", "cdpUrl": cdp,
-            "liveViewUrl": "", "interactiveLiveViewUrl": "",
+            "liveViewUrl": view, "interactiveLiveViewUrl": control,
         });
         assert_eq!(found, expected);
     }
@@ -72,7 +79,7 @@ async fn a_session_from_its_start_to_its_end() {
         assert!(item[text].is_string(), "{text} of {item}");
     }
     assert_eq!(item["status"], "active");
-    assert_eq!(item["streamWebView"], false);
+    assert_eq!(item["streamWebView"], true);
     assert_eq!(listed("destroyed").await, None);
 
     let deleted = http.delete(&path(&session)).await.good();
@@ -212,15 +219,6 @@ async fn what_is_not_there_yet_is_said_by_name() {
     let session = created(&http).await;
     let own = path(&session);
     for (name, reply) in [
-        (
-            "prompt",
-            http.post("/v2/interact", &json!({ "prompt": "go" })).await,
-        ),
-        (
-            "prompt",
-            http.post(&format!("{own}/execute"), &json!({ "prompt": "go" }))
-                .await,
-        ),
         ("replay", http.get(&format!("{own}/replay")).await),
         ("replay", http.get(&format!("{own}/replay/0")).await),
     ] {
@@ -230,6 +228,9 @@ async fn what_is_not_there_yet_is_said_by_name() {
             "{error}"
         );
     }
+    // A prompt is of a session that there is.
+    let early = http.post("/v2/interact", &json!({ "prompt": "go" })).await;
+    assert!(early.refused(400).starts_with("prompt is not taken here"));
     // Clients ask for a recording without being told to; and code wins over a prompt.
     let body = json!({ "code": "1 + 1", "prompt": "add" });
     let ran = http.post(&format!("{own}/execute"), &body).await.good();

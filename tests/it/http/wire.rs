@@ -164,6 +164,8 @@ async fn the_document_describes_every_path() {
             "delete /{id}",
             "get /{id}",
             "post /{id}/execute",
+            "post /{id}/control",
+            "post /{id}/live-view",
             "get /{id}/replay",
             "get /{id}/replay/{page}",
             "delete /profiles/{name}",

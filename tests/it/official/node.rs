@@ -5,6 +5,7 @@ use std::path::Path;
 use super::passes;
 use crate::daemon::Daemon;
 use crate::keys::key;
+use crate::prompt::world;
 use crate::shared::{binary, daemon};
 
 async fn script_passes(name: &str, daemon: &Daemon) {
@@ -51,4 +52,9 @@ async fn the_mcp_server() {
 #[tokio::test]
 async fn puppeteer() {
     script_passes("puppeteer", daemon()).await;
+}
+
+#[tokio::test]
+async fn prompts() {
+    script_passes("prompt", &world().daemon).await;
 }

@@ -3,6 +3,7 @@
 use super::{clients, passes};
 use crate::daemon::Daemon;
 use crate::keys::key;
+use crate::prompt::world;
 use crate::shared::{binary, daemon};
 
 /// Runs a script of pytest.
@@ -35,6 +36,11 @@ async fn errors_as_the_clients_classes() {
 }
 
 #[tokio::test]
+async fn prompts() {
+    script("test_prompt", &[], &world().daemon).await;
+}
+
+#[tokio::test]
 async fn profiles() {
     script("test_profiles", &[], daemon()).await;
 }
@@ -60,7 +66,9 @@ async fn what_is_not_kept_is_replayed_or_a_conflict() {
 #[tokio::test]
 async fn the_openapi_document_says_what_is_answered() {
     // Two are in use from the start.
-    let daemon = Daemon::start(binary(), "[session]\nmax_sessions = 3\n");
+    // Calls that take control are among those made, and code then waits.
+    let config = "[session]\nmax_sessions = 3\nhuman_control = \"2s\"\n";
+    let daemon = Daemon::start(binary(), config);
     let document = format!("{}/openapi.json", daemon.url());
     let schemathesis = clients().join(".venv/bin/schemathesis");
     passes(&schemathesis, &["--no-color", "run", &document], &daemon).await;

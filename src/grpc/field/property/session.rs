@@ -274,6 +274,7 @@ pub(super) fn session() -> impl Strategy<Value = SaidSession> {
                     file_size_bytes: limits[0],
                 }),
                 profile: None,
+                live_view: None,
             };
             let read = SessionOptions {
                 ttl: ttl.1.unwrap_or_default(),
@@ -284,6 +285,7 @@ pub(super) fn session() -> impl Strategy<Value = SaidSession> {
                 labels: labels.1.unwrap_or_default(),
                 network: network.1,
                 kind: SessionKind::Grpc,
+                live_view: true,
                 limits: SessionLimits {
                     memory: Bytes(limits[0]),
                     processes: short[1],
