@@ -5,6 +5,7 @@
 //! of session life or of the wire.
 
 mod agent;
+mod check;
 mod clock;
 mod context;
 mod drive;
@@ -13,6 +14,7 @@ mod frame;
 mod language;
 mod output;
 mod queue;
+mod spares;
 mod start;
 
 #[cfg(fuzzing)]
@@ -22,6 +24,7 @@ pub use agent::AgentService;
 pub use clock::time_is_over;
 pub use context::{Context, ContextEnv, Job, OnDrop};
 pub use language::argv;
+pub use spares::Spares;
 pub use start::Launched;
 
 use std::time::Duration;

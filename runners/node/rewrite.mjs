@@ -21,9 +21,10 @@ const WAIT = 'if(__pb.wait)await __pb.wait;';
  * @typedef {{start: number, end: number, text: string}} Edit
  * @typedef {[line: number, column: number, added: number]} Shift
  * From this column on (from 0) of this line (from 1), the script has so many columns more than the code.
- * @typedef {{expression: string, shifts: Shift[], vars: string[], awaited: boolean}} Script
+ * @typedef {{expression: string, shifts: Shift[], vars: string[], awaited: boolean, ends: boolean}} Script
  * `vars`: names that must exist as configurable
- * globals before the script is compiled. `awaited`: a promise as the result is waited for.
+ * globals before the script is compiled. `awaited`: a promise as the result is waited for. `ends`:
+ * unless it fails, it says its value to `__pb.end`, and nothing of it runs after that.
  */
 
 /**
@@ -53,7 +54,9 @@ export function rewrite(code, builtins, kept) {
   const last = program.body.findLast(
     (/** @type {any} */ node) => !/Declaration$|^EmptyStatement$/.test(node.type),
   );
-  if (last) boxValue(last, code, edits);
+  const awaited = last?.expression?.type !== 'AssignmentExpression';
+  const ends = awaited && !found.returns.length && isTheEnd(last, program.body);
+  if (last) boxValue(last, code, edits, ends ? '__pb.end(' : '__pb(');
   if (code.startsWith('#!')) edits.push({ start: 0, end: 2, text: '//' });
 
   const own = [...found.lexical, ...found.functions];
@@ -83,8 +86,20 @@ export function rewrite(code, builtins, kept) {
     expression: `${prefix}${text}\n}${functions.length ? '}' : ''}`,
     shifts,
     vars: [...vars],
-    awaited: last?.expression?.type !== 'AssignmentExpression',
+    awaited,
+    ends,
   };
+}
+
+/** Whether nothing runs after a statement of the top level, which is an expression. @param {any} last @param {any[]} body */
+function isTheEnd(last, body) {
+  if (last?.type !== 'ExpressionStatement' || last.directive) return false;
+  const after = body.slice(body.indexOf(last) + 1);
+  return (
+    after.every(({ type }) => type === 'FunctionDeclaration' || type === 'EmptyStatement') &&
+    // What `using` declares is disposed of at the end of the block.
+    !body.some(({ kind }) => /using$/.test(kind))
+  );
 }
 
 /** @param {string} code @returns {any} */
@@ -209,14 +224,14 @@ function editReturn(node, code, edits) {
 /**
  * Puts the values a statement can end with into boxes, so that the inspector hands over a handle
  * and not, say, the text of a screenshot. Loops are left alone: a box for every turn is too much.
- * @param {any} node @param {string} code @param {Edit[]} edits
+ * @param {any} node @param {string} code @param {Edit[]} edits @param {string} open what makes the box
  */
-function boxValue(node, code, edits) {
+function boxValue(node, code, edits, open = '__pb(') {
   switch (node?.type) {
     case 'ExpressionStatement': {
       if (node.directive) return;
       const end = code[node.end - 1] === ';' ? node.end - 1 : node.end;
-      edits.push({ start: node.start, end: node.start, text: '__pb(' });
+      edits.push({ start: node.start, end: node.start, text: open });
       edits.push({ start: end, end, text: ')' });
       return;
     }

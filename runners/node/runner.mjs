@@ -68,6 +68,17 @@ class Box {
 function forCode(...values) {
   return new Box(values[values.length - 1]);
 }
+/** Takes the value that the code ends with, when `run` waits for it. @type {((value: unknown) => void) | undefined} */
+let reached;
+/**
+ * What rewritten code calls with its value when nothing of it is left to run.
+ * @param {unknown[]} values as above
+ */
+forCode.end = (...values) => {
+  const value = values[values.length - 1];
+  if (!reached) return new Box(value);
+  reached(value);
+};
 /** A promise the code has to wait for before it begins. @type {Promise<unknown> | undefined} */
 forCode.wait = undefined;
 forCode.load = load;
@@ -97,74 +108,109 @@ forCode.publish = (names) => {
   }
 };
 
+/** In the place of a value: the code has ended without one. */
+const failed = freeze({});
+
+/**
+ * @param {string | null} target @param {Record<string, string>} environment @param {string[]} vars
+ * @param {function} called what the worker has called
+ * @returns {undefined | Promise<unknown>}
+ */
+function prepare(target, environment, vars, called) {
+  failures = [];
+  const names = keys(environment);
+  for (let i = 0; i < names.length; i += 1) {
+    replaced[i] = { name: names[i], value: process.env[names[i]] };
+    process.env[names[i]] = environment[names[i]];
+  }
+  for (let i = 0; i < vars.length; i += 1) declareVar(vars[i]);
+  const waiting = bindPage(target);
+  // This may interrupt other code, of Playwright or a callback: the user's code then starts after it.
+  forCode.wait =
+    waiting ?? (isInterrupting(called) ? new Future((go) => setImmediate(go)) : undefined);
+  return waiting;
+}
+
+/**
+ * @param {'value' | 'error' | 'none'} kind @param {any} value what the code ended with
+ * @param {boolean} awaited @param {number} limit
+ */
+async function finish(kind, value, awaited, limit) {
+  reached?.(failed);
+  let hasFailed = kind !== 'value';
+  /** @type {unknown[]} */
+  const errors = [];
+  if (kind === 'error') errors[0] = value;
+  value = Box.open(value);
+  if (kind === 'value' && awaited && types.isPromise(value)) {
+    try {
+      value = await value;
+    } catch (error) {
+      hasFailed = true;
+      errors[0] = error;
+    }
+  }
+  // Rejections are told after the microtasks: let those of the last statement arrive.
+  await new Future((go) => setImmediate(go));
+  for (let i = 0; failures && i < failures.length; i += 1) {
+    hasFailed = true;
+    if (failures[i] !== errors[0]) errors[errors.length] = failures[i];
+  }
+  failures = undefined;
+  const code = process.exitCode;
+  process.exitCode = undefined;
+  for (let i = replaced.length - 1; i >= 0; i -= 1) {
+    const { name, value: before } = replaced[i];
+    if (before === undefined) delete process.env[name];
+    else process.env[name] = before;
+  }
+  replaced = [];
+  const described = [];
+  for (let i = 0; i < errors.length; i += 1) described[i] = describe(errors[i]);
+  const { text, truncated } = present(hasFailed ? undefined : value, limit);
+  const result = text === null ? null : toWellFormed(text);
+  const isLong = result !== null && result.length > WHOLE_RESULT_LIMIT;
+  held = isLong ? result : '';
+  return {
+    exit_code: hasFailed ? 1 : toNumber(code ?? 0) & 255,
+    result: isLong ? null : result,
+    result_length: held.length,
+    result_truncated: truncated,
+    errors: described,
+    page: currentTarget(),
+  };
+}
+
 /** What the worker calls. */
 const forWorker = freeze({
-  connect,
+  /** The target of the page that is bound then. @param {string} url */
+  async connect(url) {
+    await connect(url);
+    return currentTarget();
+  },
   exit,
+  finish,
   /**
    * @param {string | null} target @param {Record<string, string>} environment @param {string[]} vars
    * @returns {undefined | Promise<unknown>}
    */
   begin(target, environment, vars) {
-    failures = [];
-    const names = keys(environment);
-    for (let i = 0; i < names.length; i += 1) {
-      replaced[i] = { name: names[i], value: process.env[names[i]] };
-      process.env[names[i]] = environment[names[i]];
-    }
-    for (let i = 0; i < vars.length; i += 1) declareVar(vars[i]);
-    const waiting = bindPage(target);
-    // This may interrupt other code, of Playwright or a callback: the user's code then starts after it.
-    forCode.wait = waiting ?? (isInterrupting() ? new Future((go) => setImmediate(go)) : undefined);
-    return waiting;
+    return prepare(target, environment, vars, forWorker.begin);
   },
   /**
-   * @param {'value' | 'error' | 'none'} kind @param {any} value what the code ended with
-   * @param {boolean} awaited @param {number} limit
+   * Begins, and finishes as soon as the code says its value (`__pb.end`), without a word from the
+   * worker in between. Code that fails before is finished by the worker: then there is no reply.
+   * @param {string | null} target @param {Record<string, string>} environment @param {string[]} vars
+   * @param {number} limit
    */
-  async finish(kind, value, awaited, limit) {
-    let failed = kind !== 'value';
-    /** @type {unknown[]} */
-    const errors = [];
-    if (kind === 'error') errors[0] = value;
-    value = Box.open(value);
-    if (kind === 'value' && awaited && types.isPromise(value)) {
-      try {
-        value = await value;
-      } catch (error) {
-        failed = true;
-        errors[0] = error;
-      }
-    }
-    // Rejections are told after the microtasks: let those of the last statement arrive.
-    await new Future((go) => setImmediate(go));
-    for (let i = 0; failures && i < failures.length; i += 1) {
-      failed = true;
-      if (failures[i] !== errors[0]) errors[errors.length] = failures[i];
-    }
-    failures = undefined;
-    const code = process.exitCode;
-    process.exitCode = undefined;
-    for (let i = replaced.length - 1; i >= 0; i -= 1) {
-      const { name, value: before } = replaced[i];
-      if (before === undefined) delete process.env[name];
-      else process.env[name] = before;
-    }
-    replaced = [];
-    const described = [];
-    for (let i = 0; i < errors.length; i += 1) described[i] = describe(errors[i]);
-    const { text, truncated } = present(failed ? undefined : value, limit);
-    const result = text === null ? null : toWellFormed(text);
-    const isLong = result !== null && result.length > WHOLE_RESULT_LIMIT;
-    held = isLong ? result : '';
-    return {
-      exit_code: failed ? 1 : toNumber(code ?? 0) & 255,
-      result: isLong ? null : result,
-      result_length: held.length,
-      result_truncated: truncated,
-      errors: described,
-      page: currentTarget(),
-    };
+  run(target, environment, vars, limit) {
+    prepare(target, environment, vars, forWorker.run);
+    return new Future((resolve) => {
+      reached = (value) => {
+        reached = undefined;
+        resolve(value === failed ? undefined : finish('value', value, true, limit));
+      };
+    });
   },
   /**
    * A piece of the held result, not ending within a pair. With the last one it is let go.
@@ -193,8 +239,8 @@ function declareVar(name) {
   defineProperty(realm, name, { value, writable: true, enumerable: true, configurable: true });
 }
 
-/** Whether other JavaScript runs below this call. */
-function isInterrupting() {
+/** Whether other JavaScript runs below what the worker has called. @param {function} called */
+function isInterrupting(called) {
   const limit = Failure.stackTraceLimit;
   const prepare = Failure.prepareStackTrace;
   /** @type {{stack?: any}} */
@@ -202,7 +248,7 @@ function isInterrupting() {
   try {
     Failure.stackTraceLimit = 4;
     Failure.prepareStackTrace = (_, frames) => frames.length;
-    Failure.captureStackTrace(here, forWorker.begin);
+    Failure.captureStackTrace(here, called);
     return here.stack > 1;
   } catch {
     return false;

@@ -15,6 +15,9 @@ import { writeAll } from './stdio.mjs';
 /** How long the main thread may take to end after the daemon has gone. */
 const EXIT_GRACE_MS = 200;
 
+/** How long nothing must have run before the main thread gives back the memory it does not need. */
+const IDLE_MS = 10_000;
+
 /** How much of a long result is fetched from the main thread at once, in UTF-16 units. */
 const PIECE = 256 * 1024;
 
@@ -51,6 +54,11 @@ clearInterval(alive);
 // The parser's first use takes longest: here it waits for nobody, for Playwright is being loaded.
 rewrite('await page.title()', builtins, new Set());
 
+let isRunning = false;
+const idle = setTimeout(() => {
+  if (!isRunning) session.post('HeapProfiler.collectGarbage');
+}, IDLE_MS);
+
 /** @param {string} method @param {object} params @returns {Promise<any>} */
 function post(method, params) {
   return new Promise((resolve, reject) => {
@@ -80,7 +88,7 @@ async function call(name, parameters) {
 /** @param {{cdp_url: string | null}} frame */
 async function initialise(frame) {
   try {
-    if (frame.cdp_url !== null) await call('connect', [{ value: frame.cdp_url }]);
+    if (frame.cdp_url !== null) settledPage = await call('connect', [{ value: frame.cdp_url }]);
     send({ type: 'ready' });
   } catch (error) {
     send({
@@ -97,6 +105,7 @@ async function initialise(frame) {
  */
 async function execute(frame) {
   count += 1;
+  isRunning = true;
   const file = `cell-${count}.js`;
   /** @type {import('./rewrite.mjs').Script | undefined} */
   let script;
@@ -108,25 +117,12 @@ async function execute(frame) {
     if (!(error instanceof CodeError)) throw error;
     syntax = syntaxText(error, frame.code, file);
   }
-  const begun = call('begin', [
-    { value: frame.page },
-    { value: frame.environment ?? {} },
-    { value: script?.vars ?? [] },
-  ]);
-  if (frame.page !== settledPage) await begun;
-  const ended = script ? await evaluate(script, file) : undefined;
-  await begun;
-  const details = ended?.exceptionDetails;
-  const value = details ? details.exception : ended?.result;
-  const reply = await call('finish', [
-    { value: ended ? (details ? 'error' : 'value') : 'none' },
-    argument(value),
-    { value: script?.awaited ?? false },
-    { value: frame.result_limit_bytes },
-  ]);
-  session.post('Runtime.releaseObjectGroup', { objectGroup: 'cell' });
+  const { reply, details } =
+    script?.ends && frame.page === settledPage
+      ? await runToEnd(script, file, frame)
+      : await runInSteps(script, file, frame);
   settledPage = reply.page;
-  const { errors, ...rest } = reply;
+  const { errors, ...answer } = reply;
   for (const error of errors) {
     error.message = uncoloured(error.message);
     error.text = uncoloured(error.text);
@@ -142,16 +138,76 @@ async function execute(frame) {
   const finished = {
     type: 'finished',
     id: frame.id,
-    exit_code: rest.exit_code,
-    result: rest.result,
-    result_truncated: rest.result_truncated,
+    exit_code: answer.exit_code,
+    result: answer.result,
+    result_truncated: answer.result_truncated,
     error: first
       ? { name: first.name.toWellFormed(), message: first.message.toWellFormed() }
       : null,
-    page: rest.page,
+    page: answer.page,
   };
-  if (rest.result_length === 0) await send(finished);
-  else await sendInPieces(finished, rest.result_length);
+  if (answer.result_length === 0) await send(finished);
+  else await sendInPieces(finished, answer.result_length);
+  isRunning = false;
+  idle.refresh();
+}
+
+/**
+ * @typedef {{page: string | null, environment: Record<string, string>, result_limit_bytes: number}} Given
+ * What an execution is given beside its code.
+ */
+
+/**
+ * Runs code that says its value itself: the main thread answers without being asked again.
+ * @param {import('./rewrite.mjs').Script} script @param {string} file @param {Given} given
+ */
+async function runToEnd(script, file, given) {
+  const done = call('run', [
+    { value: given.page },
+    { value: given.environment ?? {} },
+    { value: script.vars },
+    { value: given.result_limit_bytes },
+  ]);
+  const failing = evaluate(script, file).then(
+    async ({ exceptionDetails: details }) =>
+      details && { details, reply: await finish('error', details.exception, false, given) },
+  );
+  const reply = await done;
+  return reply ? { reply, details: undefined } : await failing;
+}
+
+/**
+ * Binds the page first, unless it is bound, and asks for the outcome when there is one.
+ * @param {import('./rewrite.mjs').Script | undefined} script @param {string} file @param {Given} given
+ */
+async function runInSteps(script, file, given) {
+  const begun = call('begin', [
+    { value: given.page },
+    { value: given.environment ?? {} },
+    { value: script?.vars ?? [] },
+  ]);
+  if (given.page !== settledPage) await begun;
+  const ended = script ? await evaluate(script, file) : undefined;
+  await begun;
+  const details = ended?.exceptionDetails;
+  const value = details ? details.exception : ended?.result;
+  const kind = ended ? (details ? 'error' : 'value') : 'none';
+  return { details, reply: await finish(kind, value, script?.awaited ?? false, given) };
+}
+
+/**
+ * @param {'value' | 'error' | 'none'} kind @param {any} value what the code ended with
+ * @param {boolean} awaited @param {Given} given
+ */
+async function finish(kind, value, awaited, given) {
+  const reply = await call('finish', [
+    { value: kind },
+    argument(value),
+    { value: awaited },
+    { value: given.result_limit_bytes },
+  ]);
+  session.post('Runtime.releaseObjectGroup', { objectGroup: 'cell' });
+  return reply;
 }
 
 /**

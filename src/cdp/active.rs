@@ -14,9 +14,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::driver::Command;
+use super::driver::{Answer, Command};
 use super::hub::{CALL_LIMIT, Hub, flatten};
 use super::pages::Entry;
 use super::{ClientKind, Error, Page, policy};
@@ -48,30 +49,70 @@ impl Hub {
     /// Returns the active page and whether it was replaced.
     pub async fn ensure_active_page(&self) -> Result<(Page, bool), Error> {
         let _repair = self.0.repair.lock().await;
-        let active = self.0.board().pages.active().cloned();
-        let Some(entry) = active else {
-            return Ok((self.open_blank().await?, true));
-        };
-        if self.is_let_be(&entry) {
-            return Ok((entry.page, false));
-        }
-        let entry = match entry.session {
-            Some(_) => entry,
-            None => self.active_attached().await?,
-        };
-        match self.probe(&entry).await? {
-            Health::Answers => {
-                if entry.crashed
-                    && let Some(entry) = self.0.board().pages.get_mut(&entry.page.target_id)
-                {
-                    entry.crashed = false;
-                }
-                // It may have moved on while it was probed.
-                Ok((self.active_page(), false))
+        loop {
+            let active = self.0.board().pages.active().cloned();
+            let Some(entry) = active else {
+                return Ok((self.open_blank().await?, true));
+            };
+            if self.is_let_be(&entry) {
+                return Ok((entry.page, false));
             }
-            Health::Silent => self.replace(&entry, "does not answer").await,
-            Health::Crashed => self.replace(&entry, "has crashed").await,
+            let entry = match entry.session {
+                Some(_) => entry,
+                None => self.active_attached().await?,
+            };
+            let target = &entry.page.target_id;
+            match self.probe(&entry).await? {
+                Health::Answers => {
+                    if entry.crashed
+                        && let Some(entry) = self.0.board().pages.get_mut(target)
+                    {
+                        entry.crashed = false;
+                    }
+                    // It may have moved on while it was probed.
+                    return Ok((self.active_page(), false));
+                }
+                // Code that runs has closed it: another is active by now.
+                _ if self.0.board().pages.get(target).is_none() => {}
+                Health::Silent => return self.replace(&entry, "does not answer").await,
+                Health::Crashed => return self.replace(&entry, "has crashed").await,
+            }
         }
+    }
+
+    /// The active page, if there is no need to wait for its answer: it has answered since code last
+    /// ran, some seconds ago at most.
+    #[must_use]
+    pub fn trusted_page(&self) -> Option<Page> {
+        let board = self.0.board();
+        let is_trusted = board.is_trusted() && !board.is_held();
+        let active = board.pages.active().filter(|_| is_trusted);
+        active.map(|entry| entry.page.clone())
+    }
+
+    /// Asks the active page, after code has run, so that the next need not wait for its answer. Waits
+    /// for nothing and mends nothing.
+    pub async fn ask_active_page(&self) {
+        let (entry, turns) = {
+            let board = self.0.board();
+            match board.pages.active() {
+                Some(entry) if !(entry.crashed || entry.dialog) => (entry.clone(), board.turns()),
+                _ => return,
+            }
+        };
+        if entry.session.is_none() {
+            return;
+        }
+        let Ok(answer) = self.start_probe(&entry).await else {
+            return;
+        };
+        let hub = self.clone();
+        let limit = self.0.config.probe_timeout;
+        self.0.tasks.spawn(async move {
+            if let Ok(Ok(Ok(_))) = timeout(limit, answer).await {
+                hub.0.board().answered(&entry.page.target_id, turns);
+            }
+        });
     }
 
     /// The active page with its URL and title as they are now; asks the browser, never the page.
@@ -104,13 +145,15 @@ impl Hub {
         Ok(page)
     }
 
-    async fn probe(&self, entry: &Entry) -> Result<Health, Error> {
-        let session = entry.session.as_deref();
-        let limit = self.0.config.probe_timeout;
+    async fn start_probe(&self, entry: &Entry) -> Result<oneshot::Receiver<Answer>, Error> {
         let probe = json!({ "expression": "1" });
-        let answer = self
-            .start_call(session, "Runtime.evaluate", Some(probe))
-            .await?;
+        self.start_call(entry.session.as_deref(), "Runtime.evaluate", Some(probe))
+            .await
+    }
+
+    async fn probe(&self, entry: &Entry) -> Result<Health, Error> {
+        let limit = self.0.config.probe_timeout;
+        let answer = self.start_probe(entry).await?;
         tokio::pin!(answer);
         // A crashed page's session keeps requests for the page that comes back.
         let first = if entry.crashed {
@@ -132,7 +175,7 @@ impl Hub {
                 .await?;
                 // Its answer may never come; the probe's tells.
                 drop(
-                    self.start_call(session, "Runtime.terminateExecution", None)
+                    self.start_call(entry.session.as_deref(), "Runtime.terminateExecution", None)
                         .await?,
                 );
                 match timeout(RECOVERY, &mut answer).await {

@@ -1,7 +1,7 @@
 //! What handles and the driver of a hub both read and write: the pages, and which executions run.
 
 use std::collections::{BTreeSet, HashMap};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use url::Url;
@@ -11,6 +11,9 @@ use super::human::InControl;
 use super::pages::Pages;
 use super::{ClientKind, MAX_ORIGINS};
 
+/// How long a page that has answered is taken to answer still.
+const TRUST: Duration = Duration::from_secs(5);
+
 #[derive(Debug, Default)]
 pub(crate) struct Board {
     pub(crate) pages: Pages,
@@ -18,6 +21,10 @@ pub(crate) struct Board {
     pub(crate) origins: BTreeSet<String>,
     /// Executions running, by token.
     running: HashMap<String, usize>,
+    /// How often an execution has begun or ended.
+    turns: u64,
+    /// The page that answered last.
+    answered: Option<Answered>,
     /// Tokens whose clients are to be disconnected.
     pub(crate) forgotten: Vec<String>,
     /// Tokens whose executions have ended, and when.
@@ -26,6 +33,15 @@ pub(crate) struct Board {
     pub(crate) control: watch::Sender<InControl>,
     /// Code that waits for one.
     pub(crate) handoffs: Handoffs,
+}
+
+/// A page has answered.
+#[derive(Debug)]
+struct Answered {
+    target: String,
+    /// [`Board::turns`] when it was asked.
+    turns: u64,
+    at: Instant,
 }
 
 impl Board {
@@ -40,11 +56,13 @@ impl Board {
 
     /// An execution of this token has begun.
     pub(crate) fn execution_started(&mut self, token: &str) {
+        self.turns += 1;
         *self.running.entry(token.to_owned()).or_default() += 1;
     }
 
     /// One of them has ended.
     pub(crate) fn execution_ended(&mut self, token: &str) {
+        self.turns += 1;
         if let Some(count) = self.running.get_mut(token) {
             *count -= 1;
             if *count == 0 {
@@ -52,6 +70,32 @@ impl Board {
                 self.ended.push((token.to_owned(), Instant::now()));
             }
         }
+    }
+
+    /// How often an execution has begun or ended.
+    pub(crate) fn turns(&self) -> u64 {
+        self.turns
+    }
+
+    /// A page that was asked when there had been `turns` has answered.
+    pub(crate) fn answered(&mut self, target: &str, turns: u64) {
+        self.answered = Some(Answered {
+            target: target.to_owned(),
+            turns,
+            at: Instant::now(),
+        });
+    }
+
+    /// Whether the active page has answered a moment ago, and no code has run since.
+    pub(crate) fn is_trusted(&self) -> bool {
+        let (Some(answered), Some(active)) = (&self.answered, self.pages.active()) else {
+            return false;
+        };
+        answered.target == active.page.target_id
+            && answered.turns == self.turns
+            && answered.at.elapsed() < TRUST
+            && !self.is_running()
+            && !(active.crashed || active.closing || active.dialog)
     }
 
     /// The clients of this token are to go.
@@ -96,6 +140,7 @@ pub(crate) fn web_origin(url: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cdp::Page;
 
     #[test]
     fn code_sees_dialogs_while_it_runs_and_no_person_is_in_control() {
@@ -110,6 +155,33 @@ mod tests {
             assert_eq!(board.sees_dialogs(&ClientKind::External), is_theirs);
         }
         assert!(board.sees_dialogs(&ClientKind::Internal));
+    }
+
+    #[test]
+    fn a_page_is_trusted_until_code_runs_again() {
+        let mut board = Board::default();
+        board
+            .pages
+            .seen(Page::new("1".into(), String::new(), String::new()), None);
+        assert!(!board.is_trusted());
+        board.answered("1", board.turns());
+        assert!(board.is_trusted());
+        board.execution_started("a");
+        assert!(!board.is_trusted());
+        let during = board.turns();
+        board.execution_ended("a");
+        board.answered("1", during);
+        assert!(!board.is_trusted(), "asked before the code had ended");
+        board.answered("1", board.turns());
+        assert!(board.is_trusted());
+        board.pages.get_mut("1").unwrap().dialog = true;
+        assert!(!board.is_trusted());
+        board.pages.get_mut("1").unwrap().dialog = false;
+        board
+            .pages
+            .seen(Page::new("2".into(), String::new(), String::new()), None);
+        board.pages.activate("2");
+        assert!(!board.is_trusted());
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::sandbox::Space;
 use super::drive::{self, Lost};
 use super::queue::Queue;
 use super::start::{self, Launched, Live};
-use super::{AgentService, Config, Error};
+use super::{AgentService, Config, Error, Spares};
 
 /// What all contexts of a session share.
 #[derive(Debug)]
@@ -40,6 +40,8 @@ pub struct ContextEnv {
     pub session_memory: Bytes,
     /// Limits of its contexts' sandboxes.
     pub limits: ExecutionLimits,
+    /// Runners that stand by.
+    pub spares: Spares,
     /// agent-browser's service, for bash.
     pub agent: AgentService,
     /// How long new code waits for a person in control.
@@ -173,9 +175,11 @@ impl Worker {
                 }
             };
             self.execute(&queue, job).await;
-            if self.live.is_none() && !self.cancel.is_cancelled() && !queue.is_closed() {
+            let is_over = self.cancel.is_cancelled() || queue.is_closed();
+            if self.live.is_none() && !is_over {
                 self.free_page().await;
                 self.warm_up(None).await;
+                self.env.spares.want(self.language);
             }
         }
         queue.refuse_all();

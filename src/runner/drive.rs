@@ -13,6 +13,7 @@ use crate::execution::{
 };
 use crate::sandbox::{ExitStatus, Usage};
 
+use super::check::PageCheck;
 use super::clock::time_is_over;
 use super::context::{ContextEnv, Job};
 use super::ending::{Why, claims, memory_limit};
@@ -71,19 +72,15 @@ pub(super) async fn run(
     // Output that came after the execution before belongs to nobody.
     live.stdout.drain();
     live.stderr.drain();
-    // The kernel's counters are read while the page answers.
-    let count = async {
-        let before = live.sandbox.usage().await;
-        live.sandbox.reset_peak();
-        before
-    };
-    let (ensured, before) = tokio::join!(biased; env.hub.ensure_active_page(), count);
-    let (page, page_replaced) = match ensured {
-        Ok((page, replaced)) => (page, replaced || before_it.page),
-        Err(error) => {
-            debug!(%error, "no page for the execution");
-            (Page::default(), before_it.page)
-        }
+    let (page, replaced, check) = match env.hub.trusted_page() {
+        Some(page) => (page, false, Some(PageCheck::start(env.hub.clone()))),
+        None => match env.hub.ensure_active_page().await {
+            Ok((page, replaced)) => (page, replaced, None),
+            Err(error) => {
+                debug!(%error, "no page for the execution");
+                (Page::default(), false, None)
+            }
+        },
     };
     let start_time = SystemTime::now();
     let began = Instant::now();
@@ -96,6 +93,7 @@ pub(super) async fn run(
         stdout: BoundedOutput::new(options.output_limits.stdout),
         stderr: BoundedOutput::new(options.output_limits.stderr),
         ending: Ending::default(),
+        before: Usage::default(),
         finished: None,
         alive: true,
         signal: None,
@@ -129,18 +127,25 @@ pub(super) async fn run(
     {
         env.hub.set_active_page(target);
     }
-    let ((usage, mut last_events), active) = if watch.alive {
+    let checked = async {
+        match check {
+            Some(check) => check.finish().await,
+            None => replaced,
+        }
+    };
+    let ((usage, mut last_events), active, replaced) = if watch.alive {
         // The browser answers while the pipes are emptied.
-        let (active, settled) = tokio::join!(
+        let (active, settled, replaced) = tokio::join!(
             biased;
             env.hub.look_at_active_page(),
-            watch.settle(live, env, &before),
+            watch.settle(live, env),
+            checked,
         );
-        (settled, active)
+        (settled, active, replaced)
     } else {
         // What the code still does to the page until it is killed is to be seen.
-        let settled = watch.settle(live, env, &before).await;
-        (settled, env.hub.look_at_active_page().await)
+        let (settled, replaced) = tokio::join!(biased; watch.settle(live, env), checked);
+        (settled, env.hub.look_at_active_page().await, replaced)
     };
     for token in &tokens {
         env.hub.execution_ended(token);
@@ -185,7 +190,7 @@ pub(super) async fn run(
             cpu_throttled: usage.cpu_throttled,
         },
         context_restarted: before_it.context,
-        page_replaced,
+        page_replaced: replaced || before_it.page,
         url: active.url,
         title: active.title,
     };
@@ -193,6 +198,9 @@ pub(super) async fn run(
     drop(guard);
     last_events.push(ExecutionEvent::Finished(Box::new(report)));
     hand_over(events, last_events);
+    if watch.alive {
+        env.hub.ask_active_page().await;
+    }
     watch.alive
 }
 
@@ -232,6 +240,8 @@ fn tokens(live: &Live, env: &ContextEnv, language: Language) -> Vec<String> {
 struct Watch {
     stdout: BoundedOutput,
     stderr: BoundedOutput,
+    /// What the sandbox had used when the code began.
+    before: Usage,
     ending: Ending,
     finished: Option<Finished>,
     /// The runner can take another execution.
@@ -282,6 +292,9 @@ impl Watch {
                 sent = live.channel.send(&frame) => sent.is_ok(),
                 () = &mut deadline => { self.ending.deadline_hit = true; false }
             };
+            // The kernel's counters are read while the runner reads.
+            self.before = live.sandbox.usage().await;
+            live.sandbox.reset_peak();
             if !sent {
                 self.alive = false;
                 return;
@@ -341,13 +354,8 @@ impl Watch {
     }
 
     /// Ends the runner if it is to end, then takes what is left in its pipes. Gives what it used
-    /// since `before`.
-    async fn settle(
-        &mut self,
-        live: &mut Live,
-        env: &ContextEnv,
-        before: &Usage,
-    ) -> (Usage, Vec<ExecutionEvent>) {
+    /// since the code began.
+    async fn settle(&mut self, live: &mut Live, env: &ContextEnv) -> (Usage, Vec<ExecutionEvent>) {
         let usage = if self.alive {
             live.sandbox.usage().await
         } else {
@@ -374,7 +382,7 @@ impl Watch {
             }
             exit.usage
         };
-        let usage = usage.since(before);
+        let usage = usage.since(&self.before);
         if let Some(of) = usage.killed_for() {
             self.ending.out_of_memory = Some(memory_limit(of));
         }

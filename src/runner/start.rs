@@ -90,6 +90,11 @@ impl Launched {
         Ok(Self { began, live })
     }
 
+    /// Resolves when its program has ended.
+    pub(super) async fn ended(&self) {
+        self.live.sandbox.wait().await;
+    }
+
     /// Waits until it is connected to the browser. Sets `page_replaced` when the active page had to
     /// be replaced for that.
     pub(super) async fn connect(
@@ -123,7 +128,8 @@ impl Launched {
     }
 }
 
-/// Launches and connects the runner of a language, and what else that language needs.
+/// Launches and connects the runner of a language, or connects the one that stands by, and what else
+/// that language needs.
 pub(super) async fn start(
     language: Language,
     env: &ContextEnv,
@@ -132,6 +138,12 @@ pub(super) async fn start(
 ) -> Result<Live, Error> {
     if language == Language::Bash {
         env.agent.keep(env).await;
+    }
+    if let Some(spare) = env.spares.take(language, limits).await {
+        match spare.connect(env, page_replaced).await {
+            Ok(live) => return Ok(live),
+            Err(error) => debug!(%error, "a runner that stood by was of no use"),
+        }
     }
     Launched::launch(language, &env.space, limits)
         .await?

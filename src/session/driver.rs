@@ -14,7 +14,9 @@ use crate::cdp::{self, Hub};
 use crate::egress::{self, Egress, Source};
 use crate::execution::Language;
 use crate::profile::Profiles;
-use crate::runner::{self, AgentService, CDP_PORT, Context, ContextEnv, Job, Launched, PROXY_PORT};
+use crate::runner::{
+    self, AgentService, CDP_PORT, Context, ContextEnv, Job, Launched, PROXY_PORT, Spares,
+};
 use crate::sandbox::{Exit, ExitStatus, GroupLimits, LimitOf, Sandboxes, Space, SpaceSpec};
 use crate::telemetry::Chain;
 
@@ -199,6 +201,11 @@ async fn start(
     }
     let env = Arc::new(ContextEnv {
         session_id: shared.id,
+        spares: Spares::new(
+            Arc::clone(&space),
+            shared.options.execution_limits,
+            shared.cancel.clone(),
+        ),
         space,
         hub: hub.clone(),
         config: deps.configs.runner.clone(),
@@ -342,7 +349,11 @@ fn hand_out(parts: &mut Parts, shared: &Arc<Shared>, deps: &Deps, job: Job) {
                 shared.cancel.clone(),
             );
             let refused = context.enqueue(job).err();
-            parts.fresh.spawn(context.finish());
+            let env = Arc::clone(env);
+            parts.fresh.spawn(async move {
+                context.finish().await;
+                env.spares.want(language);
+            });
             refused
         }
     } else {
@@ -380,6 +391,7 @@ async fn end_contexts(parts: &mut Parts) {
     }
     while parts.fresh.join_next().await.is_some() {}
     if let Some(env) = parts.env.take() {
+        env.spares.end().await;
         env.agent.stop().await;
     }
 }

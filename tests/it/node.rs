@@ -1,5 +1,7 @@
 //! Node executions: results, declarations, imports, errors, the page.
 
+use std::time::Duration;
+
 use pagebox::grpc::v1::{Language, Outcome};
 
 use crate::client::{describe, environment};
@@ -366,5 +368,71 @@ async fn the_codes_own_requests_take_the_proxy() {
     let code = "await (await page.request.get('http://localhost:4567/')).text()";
     assert_eq!(session.python(code).await, "own");
     assert_eq!(session.bash("curl -sS http://localhost:4567/").await, "own");
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn an_idle_runner_gives_memory_back() {
+    let session = blank().await;
+    let used = async || -> u64 {
+        let code = "process.memoryUsage().rss >> 20";
+        session.node(code).await.parse().unwrap()
+    };
+    let garbage =
+        "{ const all = []; for (let i = 0; i < 300; i++) all.push(new Array(50_000).fill(i)) } 1";
+    session.node(garbage).await;
+    let before = used().await;
+    // Each look counts as use.
+    for _ in 0..4 {
+        tokio::time::sleep(Duration::from_secs(13)).await;
+        let after = used().await;
+        if after + 60 < before {
+            session.stop().await;
+            return;
+        }
+    }
+    panic!("of {before} MiB it has {}", used().await);
+}
+
+#[tokio::test]
+async fn code_is_over_when_nothing_of_it_is_left() {
+    let session = blank().await;
+    for (code, result) in [
+        ("1, 2", "2"),
+        ("late(); function late() { return 'hoisted' }", "hoisted"),
+        (
+            "'value'; const after = await new Promise((r) => setTimeout(r, 50, 'done'))",
+            "value",
+        ),
+        (
+            "'kept'; class After { static made = globalThis.made = 'made' }",
+            "kept",
+        ),
+        ("after + made", "donemade"),
+        (
+            "let assigned; assigned = Promise.resolve(3)",
+            "Promise { 3 }",
+        ),
+        ("Promise.resolve(4)", "4"),
+    ] {
+        assert_eq!(session.node(code).await, result, "{code}");
+    }
+    for (code, message) in [
+        ("throw new Error('at once')", "at once"),
+        ("await Promise.reject(new Error('awaited'))", "awaited"),
+        ("Promise.reject(new Error('last'))", "last"),
+        ("Promise.reject(new Error('before')); 5", "before"),
+        ("5; Promise.reject(new Error('aside')); 6", "aside"),
+        (
+            "null.property",
+            "Cannot read properties of null (reading 'property')",
+        ),
+    ] {
+        let reply = session.exec(Language::Node, code).await;
+        assert_eq!(reply.exit_code, 1, "{code}: {}", describe(&reply));
+        assert_eq!(reply.error.as_ref().unwrap().message, message, "{code}");
+        // And the next is none the worse for it.
+        assert_eq!(session.node("'well'").await, "well", "{code}");
+    }
     session.stop().await;
 }

@@ -24,15 +24,21 @@ class Browser:
     def __init__(self, cdp_url: str) -> None:
         self._cdp_url = cdp_url
         self._playwright: Playwright | None = None
+        self._loading: asyncio.Task[Playwright] | None = None
         self._browser: PlaywrightBrowser | None = None
         self._targets: WeakKeyDictionary[Page, str] = WeakKeyDictionary()
         self._learning: dict[Page, asyncio.Future[str | None]] = {}
         self._changed = asyncio.Event()
 
+    def load(self) -> None:
+        """Starts Playwright ahead of the connection, whose errors tell what fails here."""
+        self._loading = asyncio.get_running_loop().create_task(_start_playwright())
+
     async def connect(self) -> None:
         """Connects, or connects again. Raises Playwright's errors."""
         if self._playwright is None or self._driver_is_gone():
-            self._playwright = await _start_playwright()
+            loading, self._loading = self._loading, None
+            self._playwright = await (loading or _start_playwright())
         try:
             self._browser = await self._playwright.chromium.connect_over_cdp(self._cdp_url)
         except Exception:  # noqa: BLE001 — Playwright raises plain `Exception`, too

@@ -8,6 +8,7 @@ by asyncio on stderr; what is written between executions is the daemon's to drop
 
 import asyncio
 import contextvars
+import os
 import sys
 from collections.abc import Coroutine
 from types import ModuleType
@@ -47,6 +48,10 @@ class Runner:
         asyncio.set_event_loop(self._loop)
         self._loop.set_exception_handler(_report)
         self._loop.add_reader(self._channel.fileno(), self._on_readable)
+        if cdp_url := os.environ.get("CDP_URL"):
+            # There is a browser, or will be: Playwright loads meanwhile.
+            self._browser = Browser(cdp_url)
+            self._loop.call_soon(self._browser.load)
         while self._exit_code is None:
             try:
                 # Returns when user code stops the loop; then it just goes on.
@@ -81,7 +86,7 @@ class Runner:
     async def _connect(self, cdp_url: str | None) -> None:
         self._namespace["pagebox"] = Pagebox(cdp_url)
         if cdp_url is not None:
-            browser = Browser(cdp_url)
+            browser = self._browser or Browser(cdp_url)
             try:
                 await browser.connect()
             except Exception as error:  # noqa: BLE001 — the daemon is told and the runner ends
