@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pagebox::grpc::v1::Language;
+use pagebox::grpc::v1::{Language, Outcome};
 
 use crate::client::Client;
 use crate::daemon::Daemon;
@@ -167,5 +167,54 @@ async fn executions_of_one_context_queue_in_order() {
         task.await.unwrap();
     }
     assert_eq!(session.node("JSON.stringify(order)").await, "[0,1,2,3,4]");
+    session.stop().await;
+}
+
+/// Runs node code in a runner of its own, or after a kill, until one that stood by was taken.
+async fn finds_one_that_stood_by(mut age: impl AsyncFnMut() -> String) {
+    for _ in 0..6 {
+        // As long as it has stood by, so old it is.
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        let age: f64 = age().await.parse().unwrap();
+        if age > 3.0 {
+            return;
+        }
+    }
+    panic!("each runner was started when it was needed");
+}
+
+#[tokio::test]
+async fn fresh_code_finds_a_runner_that_stands_by() {
+    let session = blank().await;
+    let mut options = session.options(
+        Language::Node,
+        "await page.title(); if (globalThis.seen) throw seen; globalThis.seen = 1; process.uptime()",
+    );
+    options.fresh = true;
+    let first: f64 = {
+        let reply = session.run(options.clone()).await;
+        reply.result.unwrap().parse().unwrap()
+    };
+    assert!(first > 0.0);
+    finds_one_that_stood_by(async || {
+        let reply = session.run(options.clone()).await;
+        reply.result.unwrap_or_else(|| panic!("{}", reply.stderr))
+    })
+    .await;
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn code_after_a_kill_finds_a_runner_that_stands_by() {
+    let session = blank().await;
+    finds_one_that_stood_by(async || {
+        let limit = Duration::from_secs(1);
+        let reply = session
+            .exec_within(limit, Language::Node, "for (;;);")
+            .await;
+        assert_eq!(reply.outcome(), Outcome::TimedOut);
+        session.node("await page.title(); process.uptime()").await
+    })
+    .await;
     session.stop().await;
 }
