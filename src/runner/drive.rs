@@ -61,6 +61,7 @@ pub(super) async fn run(
 ) -> bool {
     let Job {
         id,
+        session_id,
         options,
         events,
         started,
@@ -165,7 +166,7 @@ pub(super) async fn run(
     info!(%language, ?outcome, exit_code, ?duration, "execution ended");
     let report = ExecutionReport {
         execution_id: id,
-        session_id: env.session_id,
+        session_id,
         outcome,
         exit_code,
         killed,

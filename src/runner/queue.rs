@@ -213,6 +213,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
+    use crate::id::SessionId;
     use crate::execution::{ExecutionOptions, Language};
 
     struct Caller {
@@ -241,6 +242,7 @@ mod tests {
         let (sender, started) = oneshot::channel();
         let job = Job {
             id,
+            session_id: SessionId::generate(),
             options: ExecutionOptions::new(Language::Node, "1"),
             events,
             started: sender,
