@@ -48,7 +48,8 @@ pub use process::{SpawnerProcess, drop_privileges, start_spawner};
 pub use spawner::{is_spawner, spawner_main};
 pub use spec::{
     CgroupMode, Control, Exit, ExitStatus, GroupLimits, HostReport, IpFamily, LimitOf, Network,
-    Probe, ProbeState, SandboxLimits, SandboxSpec, SpaceSpec, SpawnerConfig, Usage, Weakening, Weight,
+    Probe, ProbeState, SandboxLimits, SandboxSpec, SpaceSpec, SpawnerConfig, Usage, Weakening,
+    Weight,
 };
 
 #[cfg(test)]

@@ -213,8 +213,8 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::id::SessionId;
     use crate::execution::{ExecutionOptions, Language};
+    use crate::id::SessionId;
 
     struct Caller {
         id: ExecutionId,

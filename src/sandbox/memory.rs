@@ -30,7 +30,9 @@ const V1: Files = Files {
 #[must_use]
 pub fn memory_left() -> Bytes {
     let host = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let host = field(&host, "MemAvailable:").unwrap_or(0).saturating_mul(1024);
+    let host = field(&host, "MemAvailable:")
+        .unwrap_or(0)
+        .saturating_mul(1024);
     let groups = memory_groups();
     let v2 = groups.v2.iter().map(|dir| (dir, &V2));
     let of_groups = v2.chain(groups.v1.iter().map(|dir| (dir, &V1)));

@@ -112,7 +112,9 @@ async fn start(
         }
         None => {
             let unpack = async |space: Arc<Space>| match saved {
-                Some(saved) => profiles::unpack(saved, shared, deps, &space).await.map(Some),
+                Some(saved) => profiles::unpack(saved, shared, deps, &space)
+                    .await
+                    .map(Some),
                 None => Ok(None),
             };
             parts.build(&build, deps, unpack).await?

@@ -334,7 +334,8 @@ impl Kit {
     /// # Errors
     /// When it could not be given its share of the cores; it is ended then.
     pub(super) async fn adopt(self, session: SessionId) -> Result<Parts, Error> {
-        self.span.record("session_id", tracing::field::display(session));
+        self.span
+            .record("session_id", tracing::field::display(session));
         let weighed = match &self.parts.space {
             Some(space) => space.weigh(Weight::Normal).await,
             None => Ok(()),
