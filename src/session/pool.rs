@@ -110,7 +110,7 @@ struct Request {
 
 impl Kits {
     /// A kit of this build, if there is one. Without one, there is room for the session when this
-    /// returns. Cancel safe: a kit that nobody takes stays ready.
+    /// returns. A dropped call leaves nothing that runs.
     pub(super) async fn take(&self, build: Option<Build>) -> Option<Kit> {
         let (reply, answer) = oneshot::channel();
         // Both fail when there is no pool, or no longer.

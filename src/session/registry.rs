@@ -325,8 +325,8 @@ impl Registry {
             Arc::clone(&self.inner.degraded),
             jobs,
             &self.inner.deps.configs.egress,
-            self.inner.kits.activity().clone(),
         );
+        let shared = shared.counted_in(self.inner.kits.activity().clone());
         (Arc::new(shared), inbox)
     }
 

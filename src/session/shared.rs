@@ -114,7 +114,6 @@ impl Shared {
         degraded: Arc<[String]>,
         jobs: mpsc::Sender<Job>,
         egress: &egress::Config,
-        activity: Activity,
     ) -> Self {
         let network = Arc::new(egress::Log::new(egress, &options.network));
         let status = Status {
@@ -158,8 +157,13 @@ impl Shared {
             seat: Mutex::new(Some(seat)),
             profile: ProfileState::default(),
             warm: AtomicBool::new(false),
-            activity,
+            activity: Activity::default(),
         }
+    }
+
+    /// What runs in it counts there, too.
+    pub(super) fn counted_in(self, activity: Activity) -> Self {
+        Self { activity, ..self }
     }
 
     /// As the store keeps it.
