@@ -65,6 +65,16 @@ fn browsers(daemon: &Daemon) -> Vec<Process> {
         .collect()
 }
 
+/// The program itself, below the first process of its sandbox.
+fn runner_of_node(daemon: &Daemon) -> Process {
+    let is_it = |process: &Process| {
+        let line = std::fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains("runners/node")
+    };
+    let found = descendants(daemon.pid()).into_iter().rfind(is_it);
+    found.expect("a kit has a runner")
+}
+
 /// What pages and code can tell of their surroundings.
 async fn surroundings(session: &OpenSession) -> String {
     let page = session
@@ -287,7 +297,7 @@ async fn a_life_begins_when_it_is_asked_for_and_a_kit_is_no_session() {
         labels: [("a".to_owned(), "b".to_owned())].into(),
         ..SessionOptions::default()
     };
-    let (made, _) = create(&client, options).await;
+    let (made, session) = create(&client, options).await;
     assert!(made.warm);
     let created = SystemTime::try_from(made.create_time.unwrap()).unwrap();
     let expires = SystemTime::try_from(made.expire_time.unwrap()).unwrap();
@@ -297,20 +307,28 @@ async fn a_life_begins_when_it_is_asked_for_and_a_kit_is_no_session() {
     );
     assert_eq!(expires.duration_since(created).unwrap().as_secs(), 60);
     assert_eq!(made.labels["a"], "b");
-    // What its tasks log is the session's.
-    assert!(daemon.log().contains(&made.id));
+    // What its tasks log, which were there before it, is the session's.
+    assert_eq!(session.node("1 + 1").await, "2");
+    eventually(Duration::from_secs(5), async || {
+        let log = daemon.log();
+        let mut lines = log.lines().filter(|line| line.contains("execution ended"));
+        let is_its = lines.any(|line| line.contains(&made.id));
+        is_its.then_some(()).ok_or(log)
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_kit_that_dies_or_is_old_is_replaced() {
     let (daemon, client) = with_a_kit(&pool("")).await;
-    let browser = browsers(&daemon).remove(0);
-    signal(browser.pid, "KILL");
+    signal(browsers(&daemon)[0].pid, "KILL");
     has_built(&daemon, 2).await;
+    signal(runner_of_node(&daemon).pid, "KILL");
+    has_built(&daemon, 3).await;
     let (made, session) = plain(&client).await;
     assert!(made.warm);
     assert_eq!(session.node("1 + 1").await, "2");
-    has_built(&daemon, 3).await;
+    has_built(&daemon, 4).await;
     // Whoever comes at the moment of its death has a session that works all the same.
     for browser in browsers(&daemon) {
         signal(browser.pid, "KILL");
@@ -449,6 +467,21 @@ async fn python_and_agent_browser_stand_ready_when_asked_to() {
         session.bash("agent-browser get url").await.trim(),
         "about:blank"
     );
+}
+
+#[tokio::test]
+async fn a_host_that_builds_no_kit_is_told_of_once() {
+    let (daemon, client) = start(&pool("[browser]\nprogram = \"/usr/bin/false\""));
+    eventually(BUILT, async || {
+        let told = daemon.log().contains("no kit can be built");
+        told.then_some(()).ok_or_else(|| daemon.log())
+    })
+    .await;
+    let log = daemon.log();
+    assert_eq!(log.matches("kit not built").count(), 1, "{log}");
+    assert_eq!(log.matches("no kit can be built").count(), 1, "{log}");
+    let failed = client.create(SessionOptions::default()).await.unwrap_err();
+    assert_eq!(reason(&failed), "BROWSER_FAILED");
 }
 
 #[tokio::test]
