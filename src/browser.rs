@@ -144,6 +144,12 @@ impl Browser {
         }
     }
 
+    /// Whether it runs and its hub is connected to it, as far as is known now.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        !self.sandbox.has_ended() && !self.hub.is_closed()
+    }
+
     /// Closes Chromium as a person would, so that all it keeps is in its files; returns when nothing
     /// of it is left.
     ///

@@ -67,6 +67,8 @@ pub struct Config {
     pub tls: server::TlsConfig,
     /// Sessions.
     pub session: session::Config,
+    /// What stands ready for them.
+    pub pool: session::PoolConfig,
     /// Chromium.
     pub browser: browser::Config,
     /// Runners.
@@ -103,6 +105,7 @@ impl Default for Config {
             http: http::Config::default(),
             tls: server::TlsConfig::default(),
             session: session::Config::default(),
+            pool: session::PoolConfig::default(),
             browser: browser::Config::default(),
             runner: runner::Config::default(),
             cdp: cdp::Config::default(),
@@ -236,7 +239,8 @@ impl Config {
         if self.session.max_sessions == 0 {
             return invalid("session.max_sessions", "must be at least 1".to_owned());
         }
-        for checked in [self.http.validate(), self.tls.validate()] {
+        let pool = self.pool.check(self.session.max_sessions);
+        for checked in [pool, self.http.validate(), self.tls.validate()] {
             checked.map_err(|(key, message)| Error::Invalid { key, message })?;
         }
         egress::Policy::new(&self.egress)?.reserve(&runner::OWN_PORTS)?;

@@ -197,7 +197,7 @@ pub enum Error {
     Archive {
         /// Which.
         name: Name,
-        /// `packed` or `unpacked`.
+        /// `opened`, `packed` or `unpacked`.
         what: &'static str,
         /// Why.
         why: String,

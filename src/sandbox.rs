@@ -22,6 +22,7 @@ mod error;
 mod image;
 mod init;
 mod landlock;
+mod memory;
 mod mounts;
 mod network;
 mod open_files;
@@ -41,12 +42,14 @@ pub use allocator::return_large_buffers;
 pub use client::{ControlEnd, Sandbox, Sandboxes, Scratch, Space};
 pub use error::{Error, StepError};
 pub use image::{Image, Listing, Seen, SeenKind};
+pub use memory::memory_left;
 pub use open_files::raise_open_files;
 pub use process::{SpawnerProcess, drop_privileges, start_spawner};
 pub use spawner::{is_spawner, spawner_main};
 pub use spec::{
     CgroupMode, Control, Exit, ExitStatus, GroupLimits, HostReport, IpFamily, LimitOf, Network,
     Probe, ProbeState, SandboxLimits, SandboxSpec, SpaceSpec, SpawnerConfig, Usage, Weakening,
+    Weight,
 };
 
 #[cfg(test)]

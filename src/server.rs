@@ -193,6 +193,7 @@ impl Core {
         }
         let configs = Configs {
             session: config.session.clone(),
+            pool: config.pool.clone(),
             browser: config.browser.clone(),
             runner: config.runner.clone(),
             cdp: config.cdp.clone(),

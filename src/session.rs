@@ -8,12 +8,15 @@
 //!
 //! Knows nothing of the wire.
 
+mod activity;
 mod capability;
 mod collect;
 mod driver;
 mod executions;
+mod kit;
 mod loopback;
 mod options;
+mod pool;
 mod profiles;
 mod records;
 mod registry;
@@ -26,6 +29,7 @@ mod watch;
 pub use capability::{CdpAccess, LiveTokens, May, Token};
 pub use collect::{Collected, Text, text_of};
 pub use options::SessionOptions;
+pub use pool::Config as PoolConfig;
 pub use profiles::ProfileInUse;
 pub use records::Bill;
 pub use registry::{Execution, Lent, Live, Place, Registry, RegistryError, Settled, Task};
@@ -111,6 +115,8 @@ impl Config {
 pub struct Configs {
     /// Sessions themselves.
     pub session: Config,
+    /// What stands ready for them.
+    pub pool: PoolConfig,
     /// Their browsers.
     pub browser: browser::Config,
     /// Their runners.
@@ -253,6 +259,8 @@ pub struct SessionView {
     pub execution_limits: ExecutionLimits,
     /// Its profile, if it has one.
     pub profile: Option<ProfileInUse>,
+    /// Whether its browser stood ready before it was asked for.
+    pub warm: bool,
 }
 
 /// What a watcher sees.

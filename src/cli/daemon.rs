@@ -52,6 +52,8 @@ pub(super) fn embedded<T>(
         telemetry::init(&config.log)?;
     }
     config.read_files()?;
+    // Nobody comes a second time.
+    config.pool.size = 0;
     let (spawner, ()) = server::start_spawner(&config, || Ok(()))?;
     let runtime = runtime()?;
     let done = runtime.block_on(async {

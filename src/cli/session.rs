@@ -392,6 +392,14 @@ fn details(session: &v1::Session) -> String {
         ("labels", labels.join(" ")),
         ("start error", session.start_error.clone()),
         (
+            "warm",
+            if session.warm {
+                "yes: it stood ready".to_owned()
+            } else {
+                String::new()
+            },
+        ),
+        (
             "profile",
             session.profile.as_ref().map_or_else(String::new, profile),
         ),

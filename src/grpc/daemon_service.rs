@@ -94,6 +94,7 @@ impl DaemonService for Daemons {
                     live_sessions: number(self.registry.live_sessions()),
                     max_sessions: number(self.registry.max_sessions()),
                     draining: self.registry.is_draining(),
+                    kits_ready: number(self.registry.kits_ready()),
                 }),
             })
         })

@@ -55,6 +55,7 @@ pub(super) fn session(view: SessionView) -> v1::Session {
             save_error: profile.save_error.unwrap_or_default(),
         }),
         human_control: view.human_control,
+        warm: view.warm,
     }
 }
 
@@ -283,6 +284,7 @@ mod tests {
                 saved_at: Some(at(150)),
                 save_error: Some("full".into()),
             }),
+            warm: true,
         }
     }
 
@@ -340,6 +342,7 @@ mod tests {
                     save_error: "full".into(),
                 }),
                 human_control: false,
+                warm: true,
             }
         );
     }

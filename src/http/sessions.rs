@@ -165,6 +165,8 @@ pub(super) struct Created {
     links: Links,
     /// When its total life ends.
     expires_at: String,
+    /// Whether its browser stood ready before it was asked for.
+    warm: bool,
     /// What of the request does not hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     warning: Option<&'static str>,
@@ -189,6 +191,7 @@ pub(super) async fn create(
         id: view.id.to_string(),
         links: Links::of(&base, &view),
         expires_at: iso(view.expire_time),
+        warm: view.warm,
         warning: request.warning(),
     }))
 }
@@ -277,6 +280,8 @@ pub(super) struct Found {
     status: &'static str,
     #[serde(flatten)]
     links: Links,
+    /// Whether its browser stood ready before it was asked for.
+    warm: bool,
     /// How long it lived; once it has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     session_duration_ms: Option<u64>,
@@ -319,6 +324,7 @@ pub(super) async fn get(
         id: view.id.to_string(),
         status: status(view.state),
         links: Links::of(&base, &view),
+        warm: view.warm,
         session_duration_ms: ended.then(|| millis(bill.lived)),
         credits_billed: ended.then_some(bill.credits),
         error: (view.state == S::Failed).then_some(view.end_detail),

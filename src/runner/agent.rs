@@ -67,7 +67,7 @@ impl AgentService {
     /// Starts the service, unless it runs: code can end it, by a message or by its memory limit.
     /// Without it bash still runs, if only to free what keeps it from starting, such as a full
     /// scratch; the agent-browser command then says what it misses.
-    pub(super) async fn keep(&self, env: &ContextEnv) {
+    pub async fn keep(&self, env: &ContextEnv) {
         if let Err(error) = self.ensure(env).await {
             warn!(%error, "agent-browser's service is not running");
         }

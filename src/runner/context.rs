@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span};
@@ -28,8 +28,6 @@ use super::{AgentService, Config, Error, Spares};
 /// What all contexts of a session share.
 #[derive(Debug)]
 pub struct ContextEnv {
-    /// Whose it is.
-    pub session_id: SessionId,
     /// Where sandboxes are built.
     pub space: Arc<Space>,
     /// The session's browser.
@@ -53,6 +51,8 @@ pub struct ContextEnv {
 pub struct Job {
     /// Its id.
     pub id: ExecutionId,
+    /// Whose it is.
+    pub session_id: SessionId,
     /// What is to run; already validated.
     pub options: ExecutionOptions,
     /// Where its events go. A full channel pauses the code's output; a closed one kills it.
@@ -93,6 +93,8 @@ impl std::fmt::Debug for OnDrop {
 #[derive(Debug)]
 pub struct Context {
     queue: Arc<Queue>,
+    /// Whether its runner is connected; unknown until the one it was given is, or is not going to be.
+    connected: watch::Receiver<Option<bool>>,
     task: JoinHandle<()>,
 }
 
@@ -118,9 +120,28 @@ impl Context {
             live: None,
             used: false,
             lost: Lost::default(),
+            connected: watch::Sender::new(None),
         };
+        let connected = worker.connected.subscribe();
         let task = tokio::spawn(worker.run(Arc::clone(&queue), launched).instrument(span));
-        Self { queue, task }
+        Self {
+            queue,
+            connected,
+            task,
+        }
+    }
+
+    /// Waits until the runner it was given is connected, or is not going to be; which of the two.
+    pub async fn connect(&self) -> bool {
+        let mut connected = self.connected.clone();
+        let known = connected.wait_for(Option::is_some).await;
+        known.is_ok_and(|known| *known == Some(true))
+    }
+
+    /// Whether its runner is connected now, and alive as far as is known.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        *self.connected.borrow() == Some(true)
     }
 
     /// Queues a job.
@@ -154,6 +175,7 @@ struct Worker {
     /// The runner has run an execution, so it has state to lose.
     used: bool,
     lost: Lost,
+    connected: watch::Sender<Option<bool>>,
 }
 
 impl Worker {
@@ -161,6 +183,7 @@ impl Worker {
         if launched.is_some() {
             self.warm_up(launched).await;
         }
+        self.connected.send_replace(Some(self.live.is_some()));
         loop {
             let job = tokio::select! {
                 biased;
@@ -218,6 +241,7 @@ impl Worker {
                 live = start => live?,
                 () = self.cancel.cancelled() => return Err(Error::Cancelled),
             });
+            self.connected.send_replace(Some(true));
         }
         Ok(())
     }
@@ -252,6 +276,7 @@ impl Worker {
 
     /// Ends the runner, if there is one, and remembers that its state is gone.
     async fn forget(&mut self) {
+        self.connected.send_replace(Some(false));
         if let Some(live) = self.live.take() {
             live.end(&self.env.hub).await;
             self.lost.context |= std::mem::take(&mut self.used);

@@ -62,6 +62,7 @@ pub(super) async fn run(
 ) -> bool {
     let Job {
         id,
+        session_id,
         options,
         events,
         started,
@@ -170,7 +171,7 @@ pub(super) async fn run(
     info!(%language, ?outcome, exit_code, ?duration, "execution ended");
     let report = ExecutionReport {
         execution_id: id,
-        session_id: env.session_id,
+        session_id,
         outcome,
         exit_code,
         killed,

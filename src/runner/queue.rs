@@ -214,6 +214,7 @@ mod tests {
 
     use super::*;
     use crate::execution::{ExecutionOptions, Language};
+    use crate::id::SessionId;
 
     struct Caller {
         id: ExecutionId,
@@ -241,6 +242,7 @@ mod tests {
         let (sender, started) = oneshot::channel();
         let job = Job {
             id,
+            session_id: SessionId::generate(),
             options: ExecutionOptions::new(Language::Node, "1"),
             events,
             started: sender,

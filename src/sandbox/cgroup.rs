@@ -107,6 +107,22 @@ impl Cgroups {
     }
 }
 
+/// The groups this process is in that may limit its memory.
+pub(super) struct MemoryGroups {
+    pub(super) v2: Option<PathBuf>,
+    pub(super) v1: Option<PathBuf>,
+}
+
+pub(super) fn memory_groups() -> MemoryGroups {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let layout = Layout::parse(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
+    let mut v1 = layout.v1.into_iter();
+    MemoryGroups {
+        v2: layout.v2,
+        v1: v1.find_map(|(controller, dir)| (controller == Controller::Memory).then_some(dir)),
+    }
+}
+
 fn asked(mode: &str, mut error: StepError) -> StepError {
     error.detail = format!(
         "{}. [sandbox] cgroups = \"{mode}\" asks for it: {DELEGATE}, or set cgroups = \"auto\"",

@@ -167,6 +167,11 @@ mod tests {
             (number(), text())
                 .prop_map(|(space, path)| json!({ "File": [space, { "Open": path }] })),
             number().prop_map(|sandbox| json!({ "Kill": sandbox })),
+            (
+                number(),
+                prop::sample::select(&["Normal", "Least", "Most"][..])
+            )
+                .prop_map(|(space, weight)| json!({ "Weigh": [space, weight] })),
             Just(json!("Shutdown")),
             text().prop_map(|name| json!({ name: 1 })),
         ]

@@ -184,6 +184,10 @@ impl Spawner {
                 Err(error) => self.reply(id, Err(error)),
             },
             Command::CloseSpace(space) => self.close_space(space, id),
+            Command::Weigh(space, weight) => {
+                let done = self.space(space).and_then(|space| space.weigh(weight));
+                self.reply(id, done.map(|()| Reply::Done))
+            }
             Command::Spawn(space, spec) => match self.spawn(space, &spec, id) {
                 Ok(()) => Ok(()), // answered when it runs, or has failed and is gone
                 Err(error) => self.reply(id, Err(error)),

@@ -85,6 +85,15 @@ pub struct GroupLimits {
     pub cpu_percent: u32,
 }
 
+/// How much of the cores a space gets while others want them too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Weight {
+    /// As much as any other.
+    Normal,
+    /// What the others leave, and as little beside them as the kernel can give.
+    Least,
+}
+
 /// Which of a space's two network namespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Network {

@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 use crate::id::{SandboxId, SpaceId};
 
 use super::error::StepError;
-use super::spec::{Exit, HostReport, IpFamily, SandboxSpec, SpaceSpec, SpawnerConfig, Usage};
+use super::spec::{
+    Exit, HostReport, IpFamily, SandboxSpec, SpaceSpec, SpawnerConfig, Usage, Weight,
+};
 use super::sys;
 
 /// Longest message: fits the default socket buffer of 208 KiB with room for overhead.
@@ -41,6 +43,7 @@ pub(super) struct Request {
 pub(super) enum Command {
     CreateSpace(SpaceSpec),
     CloseSpace(SpaceId),
+    Weigh(SpaceId, Weight),
     Spawn(SpaceId, SandboxSpec),
     Kill(SandboxId),
     /// What a sandbox used; for those without counters.

@@ -17,7 +17,9 @@ use super::shared::Shared;
 use super::{EndReason, Error};
 use crate::browser::Browser;
 use crate::cdp::Hub;
-use crate::profile::{self, Packed, SessionStorage, State, Summary, Unsaved, Use, Writer};
+use crate::profile::{
+    self, Name, Packed, Saved, SessionStorage, State, Summary, Unsaved, Use, Writer,
+};
 use crate::sandbox::Space;
 use crate::telemetry::Chain;
 
@@ -115,13 +117,8 @@ impl From<profile::Error> for Error {
     }
 }
 
-/// Puts the profile's files in place, before the browser starts; what is to be put back once it
-/// runs, when there is a profile.
-pub(super) async fn unpack(
-    shared: &Shared,
-    deps: &Deps,
-    space: &Space,
-) -> Result<Option<Restored>, Error> {
+/// What was saved of a session's profile, if the session begins with any of it.
+pub(super) async fn load(shared: &Shared, deps: &Deps) -> Result<Option<Saved>, Error> {
     let Some(using) = &shared.options.profile else {
         return Ok(None);
     };
@@ -129,11 +126,22 @@ pub(super) async fn unpack(
         return Ok(None);
     }
     let limit = deps.profiles.config().timeout;
+    let loaded = timeout(limit, deps.profiles.load(&shared.owner, &using.name)).await;
+    let loaded = loaded.unwrap_or_else(|_| Err(too_slow(&using.name, "opened", limit)));
+    loaded.map_err(Error::from)
+}
+
+/// Puts the profile's files in place, before the browser starts; what is to be put back once it runs.
+pub(super) async fn unpack(
+    mut saved: Saved,
+    shared: &Shared,
+    deps: &Deps,
+    space: &Space,
+) -> Result<Restored, Error> {
+    let limit = deps.profiles.config().timeout;
+    let summary = saved.summary.clone();
+    let name = summary.name.clone();
     let unpack = async {
-        let Some(mut saved) = deps.profiles.load(&shared.owner, &using.name).await? else {
-            return Ok(None);
-        };
-        let summary = saved.summary.clone();
         if let Some(ours) = deps.browser_version.get() {
             check_version(&summary, ours)?;
         }
@@ -144,16 +152,16 @@ pub(super) async fn unpack(
             session_storage: state.session_storage.clone(),
         };
         saved.unpack(space, (&deps.configs.browser).into()).await?;
-        Ok(Some(Restored { state, summary }))
+        Ok(Restored { state, summary })
     };
     let unpacked = timeout(limit, unpack).await;
-    let unpacked = unpacked.unwrap_or_else(|_| Err(too_slow(using, "unpacked", limit)));
+    let unpacked = unpacked.unwrap_or_else(|_| Err(too_slow(&name, "unpacked", limit)));
     unpacked.map_err(Error::from)
 }
 
-fn too_slow(using: &Use, what: &'static str, limit: std::time::Duration) -> profile::Error {
+fn too_slow(name: &Name, what: &'static str, limit: std::time::Duration) -> profile::Error {
     profile::Error::Archive {
-        name: using.name.clone(),
+        name: name.clone(),
         what,
         why: format!("it took more than {limit:?} (profile.timeout)"),
     }
@@ -206,7 +214,7 @@ pub(super) async fn save(
     let writing = timeout(limit, write(using, writer, shared, deps, browser, space));
     let written = writing
         .await
-        .unwrap_or_else(|_| Err(too_slow(using, "packed", limit)));
+        .unwrap_or_else(|_| Err(too_slow(&using.name, "packed", limit)));
     // Whatever is left of it.
     browser.end().await;
     let saved = match written {

@@ -32,6 +32,7 @@ use crate::tenant::{Caller, Owner};
 
 use super::driver::{self, Deps};
 use super::executions::Executions;
+use super::pool::{self, Kits};
 use super::records::{Admitted, Records};
 use super::room::{Room, Seat};
 use super::shared::{Shared, start_of};
@@ -57,6 +58,7 @@ pub struct Registry {
 #[derive(Debug)]
 struct Inner {
     deps: Arc<Deps>,
+    kits: Kits,
     degraded: Arc<[String]>,
     sessions: Mutex<Sessions>,
     room: Room,
@@ -64,6 +66,18 @@ struct Inner {
     executions: Arc<Executions>,
     tasks: TaskTracker,
     draining: AtomicBool,
+}
+
+impl Inner {
+    fn sessions(&self) -> std::sync::MutexGuard<'_, Sessions> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sessions that are there, with or without a seat.
+    fn occupied(&self) -> usize {
+        let kept = self.sessions().kept();
+        self.room.taken() + kept
+    }
 }
 
 /// Why there is no registry.
@@ -108,16 +122,19 @@ impl Registry {
         let remembered = configs.session.remembered;
         let room = Room::new(configs.session.max_sessions, configs.wait);
         let records = Records::open(store, configs.retention).await?;
-        Ok(Self {
+        let deps = Arc::new(Deps {
+            sandboxes,
+            configs,
+            policy: Arc::new(policy),
+            upstream,
+            profiles,
+            browser_version: OnceLock::new(),
+        });
+        let (kits, pool) = pool::new(Arc::clone(&deps));
+        let registry = Self {
             inner: Arc::new(Inner {
-                deps: Arc::new(Deps {
-                    sandboxes,
-                    configs,
-                    policy: Arc::new(policy),
-                    upstream,
-                    profiles,
-                    browser_version: OnceLock::new(),
-                }),
+                deps,
+                kits,
                 degraded,
                 sessions: Mutex::default(),
                 room,
@@ -126,7 +143,13 @@ impl Registry {
                 tasks: TaskTracker::new(),
                 draining: AtomicBool::new(false),
             }),
-        })
+        };
+        if let Some(pool) = pool {
+            let inner = Arc::downgrade(&registry.inner);
+            let sessions = move || inner.upgrade().map_or(0, |inner| inner.occupied());
+            registry.inner.tasks.spawn(pool.run(sessions));
+        }
+        Ok(registry)
     }
 
     /// Opens a session and waits until it is ready. A dropped call ends the session again, unless
@@ -303,6 +326,7 @@ impl Registry {
             jobs,
             &self.inner.deps.configs.egress,
         );
+        let shared = shared.counted_in(self.inner.kits.activity().clone());
         (Arc::new(shared), inbox)
     }
 
@@ -326,11 +350,16 @@ impl Registry {
         let registry = self.clone();
         let shared = Arc::clone(shared);
         let task = async move {
-            let Inner { deps, records, .. } = &*registry.inner;
+            let Inner {
+                deps,
+                records,
+                kits,
+                ..
+            } = &*registry.inner;
             if let Some(leaving) = leaving {
                 leaving.wait_ended().await;
             }
-            let running = driver::run(Arc::clone(&shared), Arc::clone(deps), inbox);
+            let running = driver::run(Arc::clone(&shared), Arc::clone(deps), kits.clone(), inbox);
             let writing = async {
                 if let Some(start) = unwritten {
                     records.began(start).await;
@@ -416,6 +445,7 @@ impl Registry {
         const STEP: Duration = Duration::from_millis(20);
         self.inner.draining.store(true, Ordering::Release);
         self.inner.room.close();
+        self.inner.kits.end();
         let live = self.sessions().not_ended();
         let quiet = async {
             while live.iter().any(|shared| shared.running() > 0) {
@@ -455,6 +485,12 @@ impl Registry {
         self.inner.room.taken()
     }
 
+    /// How many kits stand ready.
+    #[must_use]
+    pub fn kits_ready(&self) -> usize {
+        self.inner.kits.ready()
+    }
+
     /// Callers of `owner` that wait for room for a session.
     #[must_use]
     pub fn waiting(&self, owner: &Owner) -> usize {
@@ -474,10 +510,7 @@ impl Registry {
     }
 
     fn sessions(&self) -> std::sync::MutexGuard<'_, Sessions> {
-        self.inner
-            .sessions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.inner.sessions()
     }
 }
 

@@ -15,6 +15,7 @@ use crate::sandbox::Scratch;
 use crate::store::{SessionStart, credits};
 use crate::tenant::Owner;
 
+use super::activity::Activity;
 use super::profiles::ProfileState;
 use super::room::Seat;
 use super::takeover::Takeover;
@@ -60,6 +61,9 @@ pub(super) struct Shared {
     /// Until it has ended; one that is kept has none.
     seat: Mutex<Option<Seat>>,
     pub(super) profile: ProfileState,
+    /// Its browser stood ready before it was asked for.
+    warm: AtomicBool,
+    activity: Activity,
 }
 
 /// How long it lives.
@@ -152,7 +156,14 @@ impl Shared {
             prompt_used: AtomicBool::new(false),
             seat: Mutex::new(Some(seat)),
             profile: ProfileState::default(),
+            warm: AtomicBool::new(false),
+            activity: Activity::default(),
         }
+    }
+
+    /// What runs in it counts there, too.
+    pub(super) fn counted_in(self, activity: Activity) -> Self {
+        Self { activity, ..self }
     }
 
     /// As the store keeps it.
@@ -189,6 +200,15 @@ impl Shared {
     /// From now on it costs what a prompt does.
     pub(super) fn use_prompt(&self) {
         self.prompt_used.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_warm(&self) -> bool {
+        self.warm.load(Ordering::Relaxed)
+    }
+
+    /// It was given a kit.
+    pub(super) fn set_warm(&self) {
+        self.warm.store(true, Ordering::Relaxed);
     }
 
     /// It is somebody's, who has taken this seat for it.
@@ -232,6 +252,7 @@ impl Shared {
             limits: self.options.limits,
             execution_limits: self.options.execution_limits,
             profile: (self.options.profile.clone()).map(|using| self.profile.view(using)),
+            warm: self.is_warm(),
         }
     }
 
@@ -435,12 +456,14 @@ impl Shared {
     pub(super) fn execution_added(&self) {
         self.touch();
         self.running.fetch_add(1, Ordering::Relaxed);
+        self.activity.add();
         self.total.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn execution_ended(&self) {
         self.touch();
         self.running.fetch_sub(1, Ordering::Relaxed);
+        self.activity.remove();
     }
 
     pub(super) fn running(&self) -> u32 {

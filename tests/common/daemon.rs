@@ -64,12 +64,15 @@ impl Daemon {
         let config_file = directory.path().join("pagebox.toml");
         std::fs::write(&config_file, config).expect("the daemon's config file");
 
+        // What stands ready would be counted, and cost what no test waits for.
+        let no_pool = (!config.contains("[pool]")).then_some(("PAGEBOX_POOL__SIZE", "0"));
         let mut child = host::command(binary)
             .args(["serve", "--listen", "127.0.0.1:0", "--config"])
             .arg(&config_file)
             .args(arguments)
             .env("TMPDIR", &temporary)
             .env("PAGEBOX_DATA_DIR", directory.path().join("data"))
+            .envs(no_pool)
             .envs(environment.iter().copied())
             .env_remove("PAGEBOX_SERVER")
             .stdin(Stdio::null())

@@ -48,6 +48,7 @@ mod network;
 mod node;
 mod official;
 mod outcomes;
+mod pool;
 mod profiles;
 mod prompt;
 mod python;

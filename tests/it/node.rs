@@ -375,18 +375,15 @@ async fn the_codes_own_requests_take_the_proxy() {
 async fn an_idle_runner_gives_memory_back() {
     let session = blank().await;
     let used = async || -> u64 {
-        let code = "process.memoryUsage().rss >> 20";
+        let code = "process.memoryUsage().heapTotal >> 20";
         session.node(code).await.parse().unwrap()
     };
-    let garbage =
-        "{ const all = []; for (let i = 0; i < 300; i++) all.push(new Array(50_000).fill(i)) } 1";
-    session.node(garbage).await;
+    // Loading Playwright leaves as much behind as it keeps.
     let before = used().await;
     // Each look counts as use.
     for _ in 0..4 {
         tokio::time::sleep(Duration::from_secs(13)).await;
-        let after = used().await;
-        if after + 60 < before {
+        if used().await * 10 < before * 7 {
             session.stop().await;
             return;
         }

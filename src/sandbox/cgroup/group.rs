@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use crate::limits::Bytes;
 
 use super::super::error::StepError;
-use super::super::spec::GroupLimits;
+use super::super::spec::{GroupLimits, Weight};
 use super::super::wire::CounterKind;
 use super::layout::Controller;
 
@@ -137,6 +137,15 @@ impl Group {
             }
         }
         Ok(())
+    }
+
+    /// What it gets of the cores beside its neighbours; nothing is done where cpu is not limited.
+    pub(in super::super) fn weigh(&self, weight: Weight) -> Result<(), StepError> {
+        let Some(dir) = self.dir(Controller::Cpu) else {
+            return Ok(());
+        };
+        let (file, value) = share(self.version, weight);
+        write(&dir.join(file), value)
     }
 
     /// Opens what a process [`join`]s the group by. Who opened it counts, not who writes: the process
@@ -308,6 +317,16 @@ fn settings(version: Version, controller: Controller, limits: &GroupLimits) -> V
         }
         (_, Controller::Pids) => vec![setting("pids.max", limits.processes.to_string())],
         (_, Controller::Cpuacct) => vec![],
+    }
+}
+
+/// The kernel's default, and the least it takes.
+fn share(version: Version, weight: Weight) -> (&'static str, &'static str) {
+    match (version, weight) {
+        (Version::V1, Weight::Normal) => ("cpu.shares", "1024"),
+        (Version::V1, Weight::Least) => ("cpu.shares", "2"),
+        (Version::V2, Weight::Normal) => ("cpu.weight", "100"),
+        (Version::V2, Weight::Least) => ("cpu.weight", "1"),
     }
 }
 

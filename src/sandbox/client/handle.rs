@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::id::{SandboxId, SpaceId};
 
 use super::super::error::Error;
-use super::super::spec::{Exit, IpFamily, SandboxSpec, Usage};
+use super::super::spec::{Exit, IpFamily, SandboxSpec, Usage, Weight};
 use super::super::usage::Counters;
 use super::super::wire::{Command, FileOperation};
 use super::{Answered, EndOnDrop, KILLED, Kind, Shared, unexpected};
@@ -51,6 +51,16 @@ impl Space {
             Answered::Sandbox(sandbox) => Ok(sandbox),
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// Says how much of the cores it gets while others want them too; at first [`Weight::Normal`].
+    /// Where no cgroup limits cpu this does nothing.
+    ///
+    /// # Errors
+    /// When the space is gone, or the kernel refuses.
+    pub async fn weigh(&self, weight: Weight) -> Result<(), Error> {
+        let command = Command::Weigh(self.id(), weight);
+        self.end.shared.call(Kind::Done, command).await.map(drop)
     }
 
     /// Opens a socket inside the runners' network namespace, not yet connected, non-blocking.

@@ -15,7 +15,7 @@ use super::super::error::StepError;
 use super::super::mounts::{self, ScratchMounts};
 use super::super::network::{self, Netns};
 use super::super::plan;
-use super::super::spec::{IpFamily, Network, SpaceSpec};
+use super::super::spec::{IpFamily, Network, SpaceSpec, Weight};
 use super::super::wire::{FileOperation, Reply};
 use super::{Spawner, files, watchdog};
 
@@ -41,6 +41,11 @@ impl Space {
             Network::Browser => &self.browser,
             Network::Runner => &self.runner,
         }
+    }
+
+    /// Without a group there is nothing to weigh.
+    pub(super) fn weigh(&self, weight: Weight) -> Result<(), StepError> {
+        (self.group.as_ref()).map_or(Ok(()), |group| group.weigh(weight))
     }
 
     pub(super) fn file(&self, operation: &FileOperation) -> Result<Option<File>, StepError> {

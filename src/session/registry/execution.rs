@@ -131,6 +131,7 @@ impl Registry {
         };
         let job = Job {
             id,
+            session_id: shared.id,
             options,
             events,
             started,

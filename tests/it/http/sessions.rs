@@ -53,7 +53,7 @@ async fn a_session_from_its_start_to_its_end() {
         let found = http.get(&path).await.good();
         let expected = json!({
             "success": true, "id": session["id"], "status": "running", "cdpUrl": cdp,
-            "liveViewUrl": view, "interactiveLiveViewUrl": control,
+            "liveViewUrl": view, "interactiveLiveViewUrl": control, "warm": false,
         });
         assert_eq!(found, expected);
     }
