@@ -406,10 +406,8 @@ async fn code_is_over_when_nothing_of_it_is_left() {
             "kept",
         ),
         ("after + made", "donemade"),
-        (
-            "let assigned; assigned = Promise.resolve(3)",
-            "Promise { 3 }",
-        ),
+        ("let assigned; assigned = Promise.resolve(3); 'set'", "set"),
+        ("assigned = Promise.resolve(5); await assigned", "5"),
         ("Promise.resolve(4)", "4"),
     ] {
         assert_eq!(session.node(code).await, result, "{code}");
