@@ -1,9 +1,18 @@
 //! Times by name, and where their tables go.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
+
+/// A number that the environment may give, such as `ROUNDS`.
+#[allow(dead_code, reason = "not every benchmark asks")]
+pub(crate) fn number(name: &str, otherwise: usize) -> usize {
+    let given = std::env::var(name).ok();
+    given
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(otherwise)
+}
 
 /// Times by name, in the order they first came.
 #[derive(Debug, Default)]
@@ -46,10 +55,15 @@ impl Samples {
     }
 }
 
+/// Where results go.
+pub(crate) fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench")
+}
+
 /// Prints a table and writes it, and the same for programs, to `target/bench`.
 pub(crate) fn publish(name: &str, table: &str, all: &Value) -> anyhow::Result<()> {
     println!("{table}");
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench");
+    let directory = directory();
     std::fs::create_dir_all(&directory)?;
     std::fs::write(directory.join(format!("{name}.md")), table)?;
     let text = serde_json::to_string_pretty(all)?;

@@ -1,0 +1,108 @@
+//! Times how long after its deadline code is gone that does not want to end: `make bench`.
+//!
+//! Each round runs every one of them once with a timeout of a second; a small execution before it makes
+//! sure that its runner is there. Late is what the reply came later than a second after the request, and
+//! what the daemon measured beyond the second. Writes `target/bench/kill.md` and `.json`. `ROUNDS=N` (10).
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use pagebox::grpc::v1::{Language, Outcome};
+use serde_json::json;
+
+#[path = "../tests/common/client.rs"]
+#[allow(dead_code, reason = "the tests use more of it")]
+mod client;
+#[path = "../tests/common/daemon.rs"]
+#[allow(dead_code, reason = "the tests use more of it")]
+mod daemon;
+#[path = "common/ground.rs"]
+#[allow(dead_code, reason = "not every benchmark has a CDP client")]
+mod ground;
+#[path = "../tests/common/http.rs"]
+#[allow(dead_code, reason = "the tests use more of it")]
+mod http;
+#[path = "common/plot.rs"]
+#[allow(dead_code, reason = "not every benchmark draws lines")]
+mod plot;
+#[path = "common/report.rs"]
+#[allow(dead_code, reason = "not every benchmark has every kind of limit")]
+mod report;
+#[path = "common/rival.rs"]
+#[allow(dead_code, reason = "not every benchmark has every rival")]
+mod rival;
+#[path = "common/samples.rs"]
+mod samples;
+
+use client::Client;
+use report::{Limit, Report};
+use samples::Samples;
+
+const TIMEOUT: Duration = Duration::from_secs(1);
+/// In milliseconds, at the median.
+const WANTED: f64 = 50.0;
+const CODES: [(&str, Language, &str); 5] = [
+    ("busy loop in node", Language::Node, "for (;;);"),
+    ("busy loop in python", Language::Python, "while True: pass"),
+    ("busy loop in bash", Language::Bash, "while :; do :; done"),
+    (
+        "fork bomb in bash",
+        Language::Bash,
+        ":(){ :|:& };: 2>/dev/null; while :; do :; done",
+    ),
+    (
+        "fork bomb in python",
+        Language::Python,
+        "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass",
+    ),
+];
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    // `cargo test --benches` starts this too, without the flag.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        println!("kill: measured by `cargo bench` only");
+        return Ok(());
+    }
+    let rounds = samples::number("ROUNDS", 10);
+    let daemon = ground::start("");
+    let session = ground::open(&Client::new(&daemon.url()), "").await?;
+    let mut samples = Samples::default();
+    for number in 0..=rounds {
+        let mut round = Samples::default();
+        for (name, language, code) in CODES {
+            let small = match language {
+                Language::Bash => ":",
+                _ => "1",
+            };
+            session.good(language, small).await;
+            let begun = Instant::now();
+            let reply = session.exec_within(TIMEOUT, language, code).await;
+            let took = begun.elapsed();
+            ensure!(
+                reply.outcome() == Outcome::TimedOut,
+                "{name}: {}",
+                client::describe(&reply)
+            );
+            let measured = Duration::try_from(reply.duration.context("a duration")?)?;
+            round.add(format!("{name}: the reply"), took.saturating_sub(TIMEOUT));
+            let late = measured.saturating_sub(TIMEOUT);
+            round.add(format!("{name}: the daemon's own measure"), late);
+        }
+        if number > 0 {
+            samples.extend(round);
+        }
+        eprint!("\rround {number} of {rounds}");
+    }
+    eprintln!();
+    session.stop().await;
+    let mut report = Report::new("kill");
+    report.times(&samples, None);
+    report.set("rounds", json!(rounds));
+    for (name, ..) in CODES {
+        let late = samples.percentile(&format!("{name}: the reply"), 50);
+        let what = format!("{name}: reply after its deadline");
+        report.aim(&what, late, "ms", Limit::AtMost(WANTED));
+    }
+    report.publish()
+}
