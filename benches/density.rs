@@ -215,6 +215,7 @@ async fn grow(report: &mut Report) -> anyhow::Result<()> {
     let client = Client::new(&daemon.url());
     let mut samples = Samples::default();
     let (mut open, mut rows): (Vec<OpenSession>, Vec<Vec<String>>) = (Vec::new(), Vec::new());
+    let idle = leaks::descendants(daemon.pid());
     let before = weight::available();
     let mut next = 1;
     let ended = loop {
@@ -236,14 +237,18 @@ async fn grow(report: &mut Report) -> anyhow::Result<()> {
             samples.add(&name, begun.elapsed());
         }
         let created = format!("CreateSession up to {next}");
+        let theirs = leaks::descendants(daemon.pid());
+        let theirs = theirs.difference(&idle).cloned().collect();
+        let shares: f64 = weight::by_kind(&theirs).values().sum();
         #[allow(clippy::cast_precision_loss, reason = "a few hundred")]
-        let each = (before - weight::available()) / open.len() as f64;
+        let each = |all: f64| all / open.len() as f64;
         rows.push(vec![
             open.len().to_string(),
             shown(samples.percentile(&created, 50)),
             shown(samples.percentile(&name, 50)),
             shown(samples.percentile(&name, 95)),
-            shown(each),
+            shown(each(shares)),
+            shown(each(before - weight::available())),
             shown(weight::pss(daemon.pid())),
         ]);
         if weight::available() <= SPARE {
@@ -261,7 +266,8 @@ async fn grow(report: &mut Report) -> anyhow::Result<()> {
         "CreateSession p50 ms",
         "page.title() p50 ms",
         "p95 ms",
-        "host memory a session, MiB",
+        "PSS a session, MiB",
+        "less memory available, a session, MiB",
         "daemon PSS, MiB",
     ];
     report.table("growth", &header, &rows);

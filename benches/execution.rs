@@ -90,7 +90,7 @@ async fn main() -> anyhow::Result<()> {
 
 /// Who is asked for the title.
 enum Contender {
-    Raw(Cdp),
+    Raw(Box<Cdp>),
     /// With the name of what it measures itself.
     Script(Peer, &'static str),
     Hand(ByHand),
@@ -132,9 +132,12 @@ impl Stage {
         let mut contenders = vec![
             (
                 RAW_PLAIN,
-                Contender::Raw(Cdp::connect(&plain.endpoint).await?),
+                Contender::Raw(Box::new(Cdp::connect(&plain.endpoint).await?)),
             ),
-            (RAW_HUB, Contender::Raw(Cdp::connect(&node_url).await?)),
+            (
+                RAW_HUB,
+                Contender::Raw(Box::new(Cdp::connect(&node_url).await?)),
+            ),
             (NODE_PLAIN, Contender::Script(plain_node, "")),
             (SERVED, Contender::Script(served, "")),
             (NODE_HUB, connected("connected.mjs", &node_url)?),

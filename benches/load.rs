@@ -1,7 +1,7 @@
 //! Times calls while sessions are busy: `make bench`.
 //!
 //! Every busy session asks its page for the title once a second, each at its own time of the second, for
-//! `SECONDS=N` (20). Sessions are added from row to row, and some rows have idle ones beside them. What a
+//! `LOAD_SECONDS=N` (20). Sessions are added from row to row, and some rows have idle ones beside them. What a
 //! call takes counts from the moment it was due, so that a slow one makes the next one late and not fewer.
 //! Writes `target/bench/load.md` and `.json`. `SESSIONS=N` (32) is the most busy ones.
 
@@ -64,7 +64,7 @@ async fn main() -> anyhow::Result<()> {
         println!("load: measured by `cargo bench` only");
         return Ok(());
     }
-    let seconds = samples::number("SECONDS", 20);
+    let seconds = samples::number("LOAD_SECONDS", 20);
     let most = samples::number("SESSIONS", 32);
     let site = site::Site::start().await?;
     let url = site.url("/");

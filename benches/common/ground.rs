@@ -17,19 +17,10 @@ pub(crate) const CODE: &str = "await page.title()";
 pub(crate) const COMMAND: &str = "agent-browser get title";
 const HOUR: i64 = 3600;
 
-/// The part of a daemon's configuration that keeps so many sessions ready; none where it has no such part.
-pub(crate) fn pool(size: usize) -> Option<String> {
-    let keys = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/pagebox.toml");
-    let keys = std::fs::read_to_string(keys).unwrap_or_default();
-    // MARK pool: the condition goes once the key is in this branch.
-    keys.contains("\n[pool]\n")
-        .then(|| format!("[pool]\nsize = {size}\n"))
-}
-
-/// Starts a daemon that keeps no session ready, with every host port open to its pages.
+/// Starts a daemon with every host port open to its pages. It keeps no session ready.
 pub(crate) fn start(config: &str) -> Daemon {
     let binary = Path::new(env!("CARGO_BIN_EXE_pagebox"));
-    Daemon::start(binary, &(config.to_owned() + &pool(0).unwrap_or_default()))
+    Daemon::start(binary, config)
 }
 
 /// Opens a session on a page.

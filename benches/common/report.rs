@@ -28,11 +28,12 @@ impl Limit {
     }
 
     fn words(self, unit: &str) -> String {
-        match self {
-            Self::AtMost(limit) => format!("at most {limit} {unit}"),
-            Self::AtLeast(limit) => format!("at least {limit} {unit}"),
-            Self::Under(limit) => format!("under {limit} {unit}"),
-        }
+        let (word, limit) = match self {
+            Self::AtMost(limit) => ("at most", limit),
+            Self::AtLeast(limit) => ("at least", limit),
+            Self::Under(limit) => ("under", limit),
+        };
+        format!("{word} {}", with_unit(&limit.to_string(), unit))
     }
 }
 
@@ -111,7 +112,7 @@ impl Report {
             "what": what,
             "value": measured,
             "measured": match is_measured {
-                true => format!("{} {unit}", shown(measured)),
+                true => with_unit(&shown(measured), unit),
                 false => "not measured".to_owned(),
             },
             "aim": limit.words(unit),
@@ -130,7 +131,7 @@ impl Report {
     /// Prints everything and writes it to `target/bench`.
     pub(crate) fn publish(mut self) -> anyhow::Result<()> {
         if !self.aims.is_empty() {
-            let rows: Vec<_> = self.aims.iter().map(|aim| aim_cells(aim)).collect();
+            let rows: Vec<_> = self.aims.iter().map(aim_cells).collect();
             self.text += "\n";
             self.text += &table(&["aim", "measured", "wanted", "met"], &rows);
         }
@@ -206,9 +207,15 @@ fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     table
 }
 
+/// A count has no unit.
+fn with_unit(value: &str, unit: &str) -> String {
+    format!("{value} {unit}").trim_end().to_owned()
+}
+
 /// As many digits as mean something.
 pub(crate) fn shown(value: f64) -> String {
     match value.abs() {
+        _ if value.fract() == 0.0 => format!("{value:.0}"),
         size if size >= 100.0 => format!("{value:.0}"),
         size if size >= 10.0 => format!("{value:.1}"),
         _ => format!("{value:.2}"),

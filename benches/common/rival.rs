@@ -29,16 +29,24 @@ pub(crate) fn python() -> PathBuf {
     root().join("runners/python/.venv/bin/python")
 }
 
+/// A program with the environment a sandbox has, so that no setting of this shell's slows it down.
+pub(crate) fn program(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new(program);
+    let kept = ["PATH", "HOME"].map(|name| (name, std::env::var_os(name).unwrap_or_default()));
+    command.env_clear().envs(kept).env("LANG", "C.UTF-8");
+    command
+}
+
 /// A script of `benches/scripts`, to be run with these arguments. Those in node are told where Playwright
 /// is first.
 pub(crate) fn script(name: &str, arguments: &[&str]) -> Command {
     let file = root().join("benches/scripts").join(name);
     let mut command = if name.ends_with(".py") {
-        let mut command = Command::new(python());
+        let mut command = program(python());
         command.arg(file);
         command
     } else {
-        let mut command = Command::new("node");
+        let mut command = program("node");
         command.arg(file).arg(modules());
         command
     };
@@ -207,7 +215,7 @@ pub(crate) struct RunServer {
 impl RunServer {
     pub(crate) fn start() -> anyhow::Result<Self> {
         // Unsafe is its word for a client that names the program.
-        let mut child = Command::new("node")
+        let mut child = program("node")
             .arg(modules().join("node_modules/playwright-core/cli.js"))
             .args([
                 "run-server",
@@ -247,8 +255,8 @@ impl ByHand {
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let program = "node_modules/agent-browser/bin/agent-browser-linux-x64";
-        let mut command = Command::new(modules().join(program));
+        let native = "node_modules/agent-browser/bin/agent-browser-linux-x64";
+        let mut command = program(modules().join(native));
         let home = self.0.path();
         command.args(arguments);
         command.env("HOME", home);

@@ -37,14 +37,14 @@ impl Samples {
         }
     }
 
-    /// The value below which `percent` of the samples lie, in milliseconds.
+    /// The smallest value that `percent` of the samples do not pass, in milliseconds.
     pub(crate) fn percentile(&self, name: &str, percent: usize) -> f64 {
         let Some((_, times)) = self.0.iter().find(|(known, _)| known == name) else {
             return f64::NAN;
         };
         let mut times = times.clone();
         times.sort_unstable();
-        times[(times.len() - 1) * percent / 100].as_secs_f64() * 1000.0
+        times[(times.len() * percent).div_ceil(100).max(1) - 1].as_secs_f64() * 1000.0
     }
 
     /// Each name with how many samples it has.
