@@ -12,45 +12,17 @@ use anyhow::{Context as _, ensure};
 use pagebox::grpc::v1::Language;
 use serde_json::json;
 
-#[path = "../tests/common/client.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod client;
-#[path = "../tests/common/daemon.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod daemon;
-#[path = "common/ground.rs"]
-#[allow(dead_code, reason = "not every benchmark has a CDP client")]
-mod ground;
-#[path = "../tests/common/http.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod http;
-#[path = "../tests/common/leaks.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod leaks;
+#[path = "common/all.rs"]
+mod common;
 #[path = "density/limits.rs"]
 mod limits;
-#[path = "common/plot.rs"]
-#[allow(dead_code, reason = "not every benchmark draws lines")]
-mod plot;
-#[path = "common/report.rs"]
-#[allow(dead_code, reason = "not every benchmark has every kind of limit")]
-mod report;
-#[path = "common/rival.rs"]
-#[allow(dead_code, reason = "not every benchmark has every rival")]
-mod rival;
-#[path = "common/samples.rs"]
-mod samples;
-#[path = "../tests/common/site.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod site;
-#[path = "common/weight.rs"]
-mod weight;
 
-use client::{Client, OpenSession};
-use daemon::Daemon;
-use report::{Limit, Report, shown};
-use rival::Peer;
-use samples::Samples;
+use common::client::{Client, OpenSession};
+use common::daemon::Daemon;
+use common::report::{Limit, Report, shown};
+use common::rival::Peer;
+use common::samples::Samples;
+use common::{ground, leaks, rival, samples, weight};
 
 /// How many stand beside one another when they are weighed.
 const COUNTS: [usize; 2] = [1, 8];
@@ -94,6 +66,13 @@ impl Scale {
     }
 }
 
+fn place(count: usize) -> String {
+    match count {
+        1 => "alone".to_owned(),
+        _ => format!("one of {count}"),
+    }
+}
+
 fn median(values: &[f64]) -> f64 {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
@@ -115,13 +94,8 @@ async fn weigh(report: &mut Report) -> anyhow::Result<()> {
         .0
         .iter()
         .map(|((count, who, part), weights)| {
-            let at = if *count == 1 {
-                "alone".to_owned()
-            } else {
-                format!("one of {count}")
-            };
             vec![
-                format!("{who}, {at}"),
+                format!("{who}, {}", place(*count)),
                 part.clone(),
                 format!("{:.1}", median(weights)),
             ]
@@ -130,10 +104,8 @@ async fn weigh(report: &mut Report) -> anyhow::Result<()> {
     report.table("memory", &["what", "part", "PSS, MiB"], &rows);
     for count in COUNTS {
         let ours = scale.median(count, SESSION, ALL);
-        let what = match count {
-            1 => "idle session, PSS, times a blank shell and its script, alone".to_owned(),
-            _ => format!("the same, one of {count}"),
-        };
+        let at = place(count);
+        let what = format!("idle session, PSS, times a blank shell and its script, {at}");
         let ratio = ours / scale.median(count, SHELL, ALL);
         report.aim(&what, ratio, "times", Limit::AtMost(0.95));
     }

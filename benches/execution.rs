@@ -14,38 +14,16 @@ use anyhow::ensure;
 use pagebox::grpc::v1::Language;
 use serde_json::json;
 
-#[path = "../tests/common/client.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod client;
-#[path = "../tests/common/daemon.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod daemon;
-#[path = "common/ground.rs"]
-mod ground;
-#[path = "../tests/common/http.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod http;
-#[path = "common/plot.rs"]
-#[allow(dead_code, reason = "not every benchmark draws lines")]
-mod plot;
-#[path = "common/report.rs"]
-#[allow(dead_code, reason = "not every benchmark has every kind of limit")]
-mod report;
-#[path = "common/rival.rs"]
-#[allow(dead_code, reason = "not every benchmark has every rival")]
-mod rival;
-#[path = "common/samples.rs"]
-mod samples;
-#[path = "../tests/common/site.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod site;
+#[path = "common/all.rs"]
+mod common;
 
-use client::{Client, OpenSession};
-use daemon::Daemon;
-use ground::TITLE;
-use report::{Limit, Report};
-use rival::{ByHand, Cdp, Peer, PlainChromium, RunServer};
-use samples::Samples;
+use common::client::{Client, OpenSession};
+use common::daemon::Daemon;
+use common::ground::TITLE;
+use common::report::{Limit, Report};
+use common::rival::{ByHand, Cdp, Peer, PlainChromium, RunServer};
+use common::samples::Samples;
+use common::{ground, rival, samples, site};
 
 /// How often in a round each of those is asked that stay connected.
 const REPEATS: usize = 5;

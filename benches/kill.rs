@@ -10,33 +10,13 @@ use anyhow::{Context as _, ensure};
 use pagebox::grpc::v1::{Language, Outcome};
 use serde_json::json;
 
-#[path = "../tests/common/client.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod client;
-#[path = "../tests/common/daemon.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod daemon;
-#[path = "common/ground.rs"]
-#[allow(dead_code, reason = "not every benchmark has a CDP client")]
-mod ground;
-#[path = "../tests/common/http.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod http;
-#[path = "common/plot.rs"]
-#[allow(dead_code, reason = "not every benchmark draws lines")]
-mod plot;
-#[path = "common/report.rs"]
-#[allow(dead_code, reason = "not every benchmark has every kind of limit")]
-mod report;
-#[path = "common/rival.rs"]
-#[allow(dead_code, reason = "not every benchmark has every rival")]
-mod rival;
-#[path = "common/samples.rs"]
-mod samples;
+#[path = "common/all.rs"]
+mod common;
 
-use client::Client;
-use report::{Limit, Report};
-use samples::Samples;
+use common::client::Client;
+use common::report::{Limit, Report};
+use common::samples::Samples;
+use common::{client, ground, samples};
 
 const TIMEOUT: Duration = Duration::from_secs(1);
 const LATE: &str = "from its deadline to the reply";

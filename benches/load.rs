@@ -12,36 +12,13 @@ use pagebox::grpc::v1::Language;
 use serde_json::json;
 use tokio::time::Instant;
 
-#[path = "../tests/common/client.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod client;
-#[path = "../tests/common/daemon.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod daemon;
-#[path = "common/ground.rs"]
-#[allow(dead_code, reason = "not every benchmark has a CDP client")]
-mod ground;
-#[path = "../tests/common/http.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod http;
-#[path = "common/plot.rs"]
-#[allow(dead_code, reason = "not every benchmark draws lines")]
-mod plot;
-#[path = "common/report.rs"]
-#[allow(dead_code, reason = "not every benchmark has every kind of limit")]
-mod report;
-#[path = "common/rival.rs"]
-#[allow(dead_code, reason = "not every benchmark has every rival")]
-mod rival;
-#[path = "common/samples.rs"]
-mod samples;
-#[path = "../tests/common/site.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod site;
+#[path = "common/all.rs"]
+mod common;
 
-use client::{Client, OpenSession};
-use report::{Limit, Report};
-use samples::Samples;
+use common::client::{Client, OpenSession};
+use common::report::{Limit, Report};
+use common::samples::Samples;
+use common::{ground, samples, site};
 
 /// Busy sessions, and idle ones beside them.
 const ROWS: [(usize, usize); 8] = [

@@ -26,22 +26,12 @@ use pagebox::sandbox::{
 };
 use serde_json::{Value, json};
 
-#[path = "common/plot.rs"]
-#[allow(dead_code, reason = "not every benchmark draws lines")]
-mod plot;
-#[path = "common/report.rs"]
-#[allow(dead_code, reason = "not every benchmark has every kind of limit")]
-mod report;
-#[path = "common/rival.rs"]
-#[allow(dead_code, reason = "not every benchmark has every rival")]
-mod rival;
-#[path = "common/samples.rs"]
-mod samples;
-#[path = "../tests/common/spawner.rs"]
-mod spawner;
+#[path = "common/all.rs"]
+mod common;
 
-use report::{Limit, Report};
-use samples::Samples;
+use common::report::{Limit, Report};
+use common::samples::Samples;
+use common::{rival, samples, spawner};
 
 /// Executions of each kind for a round, in and outside of a sandbox.
 const WARM_PER_ROUND: usize = 6;

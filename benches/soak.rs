@@ -16,40 +16,14 @@ use anyhow::ensure;
 use pagebox::grpc::v1::{Language, Outcome};
 use serde_json::json;
 
-#[path = "../tests/common/client.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod client;
-#[path = "../tests/common/daemon.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod daemon;
-#[path = "common/ground.rs"]
-#[allow(dead_code, reason = "not every benchmark has a CDP client")]
-mod ground;
-#[path = "../tests/common/http.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod http;
-#[path = "../tests/common/leaks.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod leaks;
-#[path = "common/plot.rs"]
-#[allow(dead_code, reason = "not every benchmark draws bars")]
-mod plot;
-#[path = "common/report.rs"]
-#[allow(dead_code, reason = "not every benchmark has every kind of limit")]
-mod report;
-#[path = "common/rival.rs"]
-#[allow(dead_code, reason = "not every benchmark has every rival")]
-mod rival;
-#[path = "common/samples.rs"]
-mod samples;
-#[path = "../tests/common/site.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod site;
+#[path = "common/all.rs"]
+mod common;
 
-use client::{Client, OpenSession};
-use daemon::Daemon;
-use report::{Limit, Report, shown};
-use samples::Samples;
+use common::client::{Client, OpenSession};
+use common::daemon::Daemon;
+use common::report::{Limit, Report, shown};
+use common::samples::Samples;
+use common::{client, ground, leaks, plot, samples, site};
 
 /// How often the daemon is counted in a run, about.
 const COUNTS: usize = 50;

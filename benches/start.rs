@@ -16,39 +16,16 @@ use anyhow::{Context as _, ensure};
 use pagebox::grpc::v1::Language;
 use serde_json::{Value, json};
 
-#[path = "../tests/common/client.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod client;
-#[path = "../tests/common/daemon.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod daemon;
-#[path = "common/ground.rs"]
-#[allow(dead_code, reason = "not every benchmark has a CDP client")]
-mod ground;
-#[path = "../tests/common/http.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod http;
-#[path = "common/plot.rs"]
-#[allow(dead_code, reason = "not every benchmark draws lines")]
-mod plot;
-#[path = "common/report.rs"]
-#[allow(dead_code, reason = "not every benchmark has every kind of limit")]
-mod report;
-#[path = "common/rival.rs"]
-#[allow(dead_code, reason = "not every benchmark has every rival")]
-mod rival;
-#[path = "common/samples.rs"]
-mod samples;
-#[path = "../tests/common/site.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod site;
+#[path = "common/all.rs"]
+mod common;
 
-use client::{Client, OpenSession};
-use daemon::Daemon;
-use ground::TITLE;
-use report::{Limit, Report};
-use rival::{Peer, RunServer};
-use samples::Samples;
+use common::client::{Client, OpenSession};
+use common::daemon::Daemon;
+use common::ground::TITLE;
+use common::report::{Limit, Report};
+use common::rival::{Peer, RunServer};
+use common::samples::Samples;
+use common::{ground, rival, samples, site};
 
 /// Sessions kept ready where the pool is measured.
 const POOL: usize = 2;

@@ -236,6 +236,12 @@ fn machine() -> Vec<[String; 2]> {
         output.unwrap_or_default().trim().to_owned()
     };
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let memory = field(&read("/proc/meminfo"), "MemTotal");
+    let memory = memory.trim_end_matches(" kB").parse::<f64>();
+    let memory = memory.map_or_else(
+        |_| String::new(),
+        |kib| format!("{:.1} GiB", kib / 1048576.0),
+    );
     let build = if cfg!(debug_assertions) {
         "debug"
     } else {
@@ -244,7 +250,7 @@ fn machine() -> Vec<[String; 2]> {
     [
         ("processor", field(&read("/proc/cpuinfo"), "model name")),
         ("cores", cores.to_string()),
-        ("memory", field(&read("/proc/meminfo"), "MemTotal")),
+        ("memory", memory),
         ("kernel", said("uname", &["-r"])),
         ("Chromium", said(super::rival::CHROMIUM, &["--version"])),
         ("node", said("node", &["--version"])),

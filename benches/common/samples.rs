@@ -6,7 +6,6 @@ use std::time::Duration;
 use serde_json::Value;
 
 /// A number that the environment may give, such as `ROUNDS`.
-#[allow(dead_code, reason = "not every benchmark asks")]
 pub(crate) fn number(name: &str, otherwise: usize) -> usize {
     let given = std::env::var(name).ok();
     given
@@ -28,7 +27,6 @@ impl Samples {
     }
 
     /// Adds those of another run.
-    #[allow(dead_code, reason = "not every benchmark has runs apart")]
     pub(crate) fn extend(&mut self, other: Self) {
         for (name, times) in other.0 {
             for took in times {
@@ -48,7 +46,6 @@ impl Samples {
     }
 
     /// Each name with how many samples it has.
-    #[allow(dead_code, reason = "not every benchmark has a table of times")]
     pub(crate) fn counts(&self) -> impl Iterator<Item = (&str, usize)> {
         let rows = self.0.iter();
         rows.map(|(name, times)| (name.as_str(), times.len()))

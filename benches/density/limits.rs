@@ -7,10 +7,11 @@ use anyhow::{Context as _, ensure};
 use pagebox::grpc::v1::{ExecuteResponse, Language, Outcome};
 use tonic::{Code, Status};
 
-use super::client::{Client, OpenSession, reason};
-use super::daemon::Daemon;
-use super::report::{Report, shown};
-use super::{ground, leaks, serves, stop};
+use super::common::client::{Client, OpenSession, reason};
+use super::common::daemon::Daemon;
+use super::common::report::{Report, shown};
+use super::common::{ground, leaks};
+use super::{serves, stop};
 
 /// Sessions, where their number is the limit.
 const ROOM: usize = 4;

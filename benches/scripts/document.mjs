@@ -5,7 +5,7 @@ import { copyFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 const results = new URL('../../target/bench/', import.meta.url);
 const documents = new URL('../../docs/', import.meta.url);
 const page = new URL('performance.md', documents);
-const places = /(<!-- bench (\S+)(?: (.*?))? -->\n)[^]*?(<!-- end -->)/g;
+const places = /(<!-- bench (\S+)(?: ([^\n]*?))? -->\n).*?(<!-- end -->)/gs;
 
 const filled = readFileSync(page, 'utf8').replace(places, (place, begin, name, about, end) => {
   const file = new URL(name, results);
