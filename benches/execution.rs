@@ -1,8 +1,9 @@
 //! Times a call in a session against what one would do instead: `make bench`.
 //!
 //! Everybody asks the same page for its title. Each round has every contender that stays connected
-//! several times, in turn and each time from another one on, and then the scripts that begin anew, once
-//! each. So all see the same machine in the same minutes. Writes `target/bench/execution.md` and `.json`.
+//! several times, in turn and each time from another one on, some of them also back to back, and then the
+//! scripts that begin anew, once each. So all see the same machine in the same minutes. Writes
+//! `target/bench/execution.md` and `.json`.
 //!
 //! `ROUNDS=N` (30). `BENCH_OTHER=/path/to/pagebox` (an earlier build beside its `runners/` and
 //! `sandbox-images/`) takes part in every round.
@@ -27,6 +28,12 @@ use common::{ground, rival, samples, site};
 
 /// How often in a round each of those is asked that stay connected.
 const REPEATS: usize = 5;
+
+/// And how often one after the other, those that are the least a call can take, and what they are the
+/// floor of.
+const IN_A_ROW: usize = 10;
+const FLOOR: [&str; 5] = [RAW_HUB, NODE_HUB, NODE, PYTHON_HUB, PYTHON];
+const BACK_TO_BACK: &str = ", back to back";
 
 const RAW_PLAIN: &str = "raw CDP, plain Chromium";
 const RAW_HUB: &str = "raw CDP, the session's cdpUrl";
@@ -58,9 +65,9 @@ async fn main() -> anyhow::Result<()> {
     // Page caches, compilers and what is made at its first use.
     stage.round(0, &mut Samples::default()).await?;
     let mut samples = Samples::default();
-    for number in 1..=rounds {
+    for number in 0..rounds {
         stage.round(number, &mut samples).await?;
-        eprint!("\rround {number} of {rounds}");
+        eprint!("\rround {} of {rounds}", number + 1);
     }
     eprintln!();
     report(&samples, rounds)
@@ -161,6 +168,15 @@ impl Stage {
                 ask(name, contender, samples).await?;
             }
         }
+        for (name, contender) in &mut self.connected {
+            if !FLOOR.contains(&name.as_str()) {
+                continue;
+            }
+            let name = format!("{name}{BACK_TO_BACK}");
+            for _ in 0..IN_A_ROW {
+                ask(&name, contender, samples).await?;
+            }
+        }
         let endpoint = [self.plain.endpoint.as_str()];
         for (name, script) in [(FRESH_NODE, "title.mjs"), (FRESH_PYTHON, "title.py")] {
             let (title, took) = rival::run(rival::script(script, &endpoint))?;
@@ -182,7 +198,8 @@ async fn ask(name: &str, contender: &mut Contender, samples: &mut Samples) -> an
         Contender::Script(peer, inside) => {
             let answer = peer.ask("title")?;
             samples.add(name, answer.took);
-            if !inside.is_empty() {
+            let is_alone = name.ends_with(BACK_TO_BACK);
+            if !inside.is_empty() && !is_alone {
                 samples.add(*inside, answer.inside);
             }
             ensure!(answer.said == TITLE, "{name}: {answer:?}");
