@@ -96,8 +96,17 @@ fuzz: ## Fuzz each parser for FUZZ_SECONDS (60); FUZZ_TARGETS="cdp_pipe" for som
 			-max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=30 -print_final_stats=1; \
 	done
 
-bench: setup ## Time executions against plain node, the proxy and confinement against none, HTTP against gRPC, profiles, the live view, prompts; tables in target/bench
-	cargo bench --locked --no-fail-fast --bench execution --bench gateway --bench profile --bench live --bench prompt --bench egress --bench sandbox
+BENCHES := execution start kill density load soak sandbox gateway profile live prompt egress
+
+bench: setup-dev ## Measure everything against what one would do instead; tables in target/bench, see docs/performance.md
+	rm -f target/bench/*
+	cargo bench --locked --no-fail-fast $(BENCHES:%=--bench %)
+
+soak: setup-dev ## The long run alone: SESSIONS (1000) sessions, and that nothing grows
+	SESSIONS=$(or $(SESSIONS),1000) cargo bench --locked --bench soak
+
+bench-doc: ## Put the results of the last `make bench` into docs/performance.md
+	node benches/scripts/document.mjs
 
 build: ## Build the release binary
 	cargo build --locked --release
@@ -120,4 +129,4 @@ clean: ## Remove what was built and installed inside this directory
 	rm -rf runners/node/node_modules runners/python/.venv tests/tools/node_modules tests/tools/.venv \
 		tests/clients/node_modules tests/clients/.venv
 
-.PHONY: help demo test properties test-rootless test-vm attack attack-rootless attack-doc check run fuzz bench build setup setup-dev fmt clean
+.PHONY: help demo test properties test-rootless test-vm attack attack-rootless attack-doc check run fuzz bench soak bench-doc build setup setup-dev fmt clean

@@ -1,58 +1,54 @@
-//! Times sessions and executions against a plain node script that does the same: `make bench`.
+//! Times a call in a session against what one would do instead: `make bench`.
 //!
-//! Each round runs, interleaved so that all see the same machine: the plain script
-//! (`benches/plain.mjs`, process start to exit, against a Chromium that already runs), CreateSession
-//! with its first node execution, and further node executions in that session. Then it weighs idle
-//! sessions, and the daemon before and after many. Prints tables and writes
+//! Everybody asks the same page for its title. Each round has every contender that stays connected
+//! several times, in turn and each time from another one on, some of them also back to back, and then the
+//! scripts that begin anew, once each. So all see the same machine in the same minutes. Writes
 //! `target/bench/execution.md` and `.json`.
 //!
-//! `BENCH_OTHER=/path/to/pagebox` (an earlier build beside its `runners/` and
-//! `sandbox-images/`) takes part in every round: a change is measured on the same machine in the
-//! same minutes.
+//! `ROUNDS=N` (30). `BENCH_OTHER=/path/to/pagebox` (an earlier build beside its `runners/` and
+//! `sandbox-images/`) takes part in every round.
 
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Instant;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::ensure;
 use pagebox::grpc::v1::Language;
 use serde_json::json;
 
-#[path = "../tests/common/client.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod client;
-#[path = "../tests/common/daemon.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod daemon;
-#[path = "../tests/common/leaks.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod leaks;
-#[path = "common/samples.rs"]
-mod samples;
-#[path = "../tests/common/site.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod site;
+#[path = "common/all.rs"]
+mod common;
 
-use samples::Samples;
+use common::client::{Client, OpenSession};
+use common::daemon::Daemon;
+use common::ground::TITLE;
+use common::report::{Limit, Report};
+use common::rival::{ByHand, Cdp, Peer, PlainChromium, RunServer};
+use common::samples::Samples;
+use common::{ground, rival, samples, site};
 
-const CHROMIUM: &str = "/usr/lib/chromium/chromium-headless-shell";
-const ROUNDS: usize = 20;
-/// Executions per round after the first; each is one sample.
-const WARM_PER_ROUND: usize = 10;
-const TITLE: &str = "Tidewater Almanac";
-/// Times are compared with this one.
-const PLAIN: &str = "plain node, connectOverCDP, page.title()";
-const CREATE: &str = "CreateSession with a start url";
-const FIRST: &str = "first node execution of a session";
-const BOTH: &str = "CreateSession + first node execution";
-const WARM: &str = "second and later node execution";
-/// The warm executions must be this many times faster than the plain script.
-const WANTED: f64 = 50.0;
-/// Sessions that are open at once when they are weighed.
-const IDLE: usize = 5;
-/// Sessions made and stopped between weighing the daemon and weighing it again.
-const CYCLES: usize = 50;
+/// How often in a round each of those is asked that stay connected.
+const REPEATS: usize = 5;
+
+/// And how often one after the other, those that are the least a call can take, and what they are the
+/// floor of.
+const IN_A_ROW: usize = 10;
+const FLOOR: [&str; 5] = [RAW_HUB, NODE_HUB, NODE, PYTHON_HUB, PYTHON];
+const BACK_TO_BACK: &str = ", back to back";
+
+const RAW_PLAIN: &str = "raw CDP, plain Chromium";
+const RAW_HUB: &str = "raw CDP, the session's cdpUrl";
+const NODE_PLAIN: &str = "connected Playwright (node), plain Chromium";
+const NODE_HUB: &str = "connected Playwright (node), cdpUrl";
+const NODE_INSIDE: &str = "the same, as the script sees it";
+const NODE: &str = "Execute node";
+const PYTHON_HUB: &str = "connected Playwright (python), cdpUrl";
+const PYTHON_INSIDE: &str = "the same, as the python script sees it";
+const PYTHON: &str = "Execute python";
+const SERVED: &str = "connected Playwright, run-server";
+const HAND: &str = "agent-browser by hand";
+const BASH: &str = "Execute bash, agent-browser";
+const FRESH_NODE: &str = "fresh node script, connectOverCDP";
+const FRESH_PYTHON: &str = "fresh python script, connect_over_cdp";
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -61,246 +57,224 @@ async fn main() -> anyhow::Result<()> {
         println!("execution: measured by `cargo bench` only");
         return Ok(());
     }
+    let rounds = samples::number("ROUNDS", 30);
     let site = site::Site::start().await?;
     let url = site.url("/");
-    let plain = PlainChromium::start(&url)?;
-    let port = site.port().to_string();
-    let binary = Path::new(env!("CARGO_BIN_EXE_pagebox"));
-    let start = |binary: &Path| daemon::Daemon::start_with(binary, "", &["--host-loopback", &port]);
-    let daemon = start(binary);
-    let other = std::env::var_os("BENCH_OTHER").map(|path| start(Path::new(&path)));
-    let client = client::Client::new(&daemon.url());
-    let other_client = other
-        .as_ref()
-        .map(|other| client::Client::new(&other.url()));
+    let mut stage = Stage::set(&url).await?;
 
-    // Page caches and lazily made parts are filled once, for all.
-    plain.title()?;
-    round(&client, &url, "", &mut Samples::default()).await?;
+    // Page caches, compilers and what is made at its first use.
+    stage.round(0, &mut Samples::default()).await?;
     let mut samples = Samples::default();
-    for number in 1..=ROUNDS {
-        samples.add(PLAIN, plain.title()?);
-        round(&client, &url, "", &mut samples).await?;
-        if let Some(client) = &other_client {
-            round(client, &url, "other: ", &mut samples).await?;
-        }
-        eprint!("\rround {number} of {ROUNDS}");
+    for number in 0..rounds {
+        stage.round(number, &mut samples).await?;
+        eprint!("\rround {} of {rounds}", number + 1);
     }
     eprintln!();
-    drop(other);
-    let weights = weigh(&daemon, &client, &url).await?;
-    report(&samples, &weights)
+    report(&samples, rounds)
 }
 
-/// Memory by what has it, in MiB.
-async fn weigh(
-    daemon: &daemon::Daemon,
-    client: &client::Client,
-    url: &str,
-) -> anyhow::Result<Vec<(String, f64)>> {
-    let mut weights = Vec::new();
-    let resident = || {
-        leaks::descendants(daemon.pid())
-            .iter()
-            .map(|process| process.pid)
-            .chain([daemon.pid()])
-            .map(|pid| kib(pid, "status", "VmRSS:"))
-            .sum::<f64>()
-    };
-    weights.push(("daemon and spawner, RSS, no session".to_owned(), resident()));
-    for _ in 0..CYCLES {
-        client.open(url).await.stop().await;
-    }
-    let name = format!("the same after {CYCLES} more sessions");
-    weights.push((name, resident()));
+/// Who is asked for the title.
+enum Contender {
+    Raw(Box<Cdp>),
+    /// With the name of what it measures itself.
+    Script(Peer, &'static str),
+    Hand(ByHand),
+    Session(OpenSession, Language),
+}
 
-    let before = leaks::descendants(daemon.pid());
-    let mut sessions = Vec::new();
-    for _ in 0..IDLE {
-        let session = client.open(url).await;
-        session.good(Language::Node, "await page.title()").await;
-        sessions.push(session);
-    }
-    // What starting leaves behind is collected by then.
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let mut by_name = std::collections::BTreeMap::<&str, f64>::new();
-    for process in leaks::descendants(daemon.pid()).difference(&before) {
-        let kind = match process.name.as_str() {
-            name if name.starts_with("chromium") => "browser",
-            "node" | "MainThread" => "node runner",
-            _ => "pid 1 of each sandbox",
+/// All contenders and what they need.
+struct Stage {
+    connected: Vec<(String, Contender)>,
+    plain: PlainChromium,
+    _server: RunServer,
+    _daemons: Vec<Daemon>,
+}
+
+impl Stage {
+    async fn set(url: &str) -> anyhow::Result<Self> {
+        let plain = PlainChromium::start(url)?;
+        let server = RunServer::start()?;
+        let connected = |name: &str, endpoint: &str| -> anyhow::Result<Contender> {
+            let peer = Peer::start(rival::script(name, &[endpoint]))?;
+            let inside = match name.ends_with(".py") {
+                true => PYTHON_INSIDE,
+                false => NODE_INSIDE,
+            };
+            Ok(Contender::Script(peer, inside))
         };
-        *by_name.entry(kind).or_default() += kib(process.pid, "smaps_rollup", "Pss:");
-    }
-    #[allow(clippy::cast_precision_loss, reason = "a handful")]
-    let count = sessions.len() as f64;
-    for (kind, all) in by_name {
-        let name = format!("one of {IDLE} idle sessions, PSS: {kind}");
-        weights.push((name, all / count));
-    }
-    for session in sessions {
-        session.stop().await;
-    }
-    Ok(weights)
-}
-
-/// A field of a file in `/proc/PID`, in MiB; zero when the process is gone.
-fn kib(pid: u32, file: &str, field: &str) -> f64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
-    text.lines()
-        .find_map(|line| line.strip_prefix(field)?.split_whitespace().next())
-        .and_then(|number| number.parse::<f64>().ok())
-        .unwrap_or_default()
-        / 1024.0
-}
-
-/// One session: created, used, stopped.
-async fn round(
-    client: &client::Client,
-    url: &str,
-    who: &str,
-    samples: &mut Samples,
-) -> anyhow::Result<()> {
-    let start = Instant::now();
-    let session = client.open(url).await;
-    let created = start.elapsed();
-    let mut first = true;
-    for _ in 0..=WARM_PER_ROUND {
-        let begun = Instant::now();
-        let reply = session.exec(Language::Node, "await page.title()").await;
-        let took = begun.elapsed();
-        ensure!(
-            reply.result.as_deref() == Some(TITLE),
-            "{}",
-            client::describe(&reply)
+        let daemon = ground::start("");
+        let client = Client::new(&daemon.url());
+        let (node, python, bash) = (
+            ground::open(&client, url).await?,
+            ground::open(&client, url).await?,
+            ground::open(&client, url).await?,
         );
-        if std::mem::take(&mut first) {
-            samples.add(format!("{who}{CREATE}"), created);
-            samples.add(format!("{who}{FIRST}"), took);
-            samples.add(format!("{who}{BOTH}"), created + took);
-        } else {
-            samples.add(format!("{who}{WARM}"), took);
+        let node_url = ground::cdp_url(&daemon, &node).await?;
+        let python_url = ground::cdp_url(&daemon, &python).await?;
+        let served = [server.endpoint.as_str(), rival::CHROMIUM, url];
+        let served = Peer::start(rival::script("served.mjs", &served))?;
+        let plain_node = Peer::start(rival::script("connected.mjs", &[&plain.endpoint]))?;
+        let mut contenders = vec![
+            (
+                RAW_PLAIN,
+                Contender::Raw(Box::new(Cdp::connect(&plain.endpoint).await?)),
+            ),
+            (
+                RAW_HUB,
+                Contender::Raw(Box::new(Cdp::connect(&node_url).await?)),
+            ),
+            (NODE_PLAIN, Contender::Script(plain_node, "")),
+            (SERVED, Contender::Script(served, "")),
+            (NODE_HUB, connected("connected.mjs", &node_url)?),
+            (NODE, Contender::Session(node, Language::Node)),
+            (PYTHON_HUB, connected("connected.py", &python_url)?),
+            (PYTHON, Contender::Session(python, Language::Python)),
+            (HAND, Contender::Hand(ByHand::connect(&plain.endpoint)?)),
+            (BASH, Contender::Session(bash, Language::Bash)),
+        ]
+        .into_iter()
+        .map(|(name, contender)| (name.to_owned(), contender))
+        .collect::<Vec<_>>();
+        let mut daemons = vec![daemon];
+        if let Some(other) = std::env::var_os("BENCH_OTHER") {
+            let daemon = Daemon::start(Path::new(&other), "");
+            let client = Client::new(&daemon.url());
+            for (name, language) in [
+                (NODE, Language::Node),
+                (PYTHON, Language::Python),
+                (BASH, Language::Bash),
+            ] {
+                let session = ground::open(&client, url).await?;
+                let contender = Contender::Session(session, language);
+                contenders.push((format!("other: {name}"), contender));
+            }
+            daemons.push(daemon);
         }
-    }
-    session.stop().await;
-    Ok(())
-}
-
-fn report(samples: &Samples, weights: &[(String, f64)]) -> anyhow::Result<()> {
-    let plain = samples.percentile(PLAIN, 50);
-    let mut table = String::from(
-        "| what | samples | p50 ms | p95 ms | plain node takes |\n|---|---|---|---|---|\n",
-    );
-    let mut rows = Vec::new();
-    for (name, count) in samples.counts() {
-        let (median, p95) = (samples.percentile(name, 50), samples.percentile(name, 95));
-        let ratio = plain / median;
-        table +=
-            &format!("| {name} | {count} | {median:.2} | {p95:.2} | {ratio:.1} times that |\n");
-        rows.push(json!({
-            "name": name,
-            "samples": count,
-            "p50_ms": median,
-            "p95_ms": p95,
-            "plain_over_this": ratio,
-        }));
-    }
-    table += "\n| memory | MiB |\n|---|---|\n";
-    for (name, mib) in weights {
-        table += &format!("| {name} | {mib:.1} |\n");
-    }
-    let memory: Vec<_> = weights
-        .iter()
-        .map(|(name, mib)| json!({ "name": name, "mib": mib }))
-        .collect();
-    let all = json!({ "rounds": ROUNDS, "rows": rows, "memory": memory });
-    samples::publish("execution", &table, &all)?;
-    let ratio = plain / samples.percentile(WARM, 50);
-    ensure!(
-        ratio >= WANTED,
-        "a warm execution is {ratio:.1} times faster than plain node, not {WANTED}"
-    );
-    Ok(())
-}
-
-/// A Chromium with a debugging port, for the plain script only: pagebox itself never opens one.
-#[derive(Debug)]
-struct PlainChromium {
-    child: Child,
-    endpoint: String,
-    modules: PathBuf,
-    _profile: tempfile::TempDir,
-}
-
-impl PlainChromium {
-    fn start(url: &str) -> anyhow::Result<Self> {
-        use std::os::unix::fs::PermissionsExt;
-
-        let profile = tempfile::tempdir()?;
-        std::fs::set_permissions(profile.path(), std::fs::Permissions::from_mode(0o777))?;
-        let own_uid = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self")?);
-        // Chromium refuses to run as root with its sandbox on; off would be another program.
-        let mut command = if own_uid == 0 {
-            let mut command = Command::new("setpriv");
-            command.args(["--reuid=65534", "--regid=65534", "--clear-groups", CHROMIUM]);
-            command
-        } else {
-            Command::new(CHROMIUM)
-        };
-        let mut child = command
-            .args(["--remote-debugging-port=0", "--disable-gpu"])
-            .arg(format!("--user-data-dir={}", profile.path().display()))
-            .arg(url)
-            .env("HOME", profile.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("cannot start Chromium")?;
-        let stderr = BufReader::new(child.stderr.take().context("piped")?);
-        let mut lines = stderr.lines().map_while(Result::ok);
-        let endpoint = lines.find_map(|line| {
-            line.strip_prefix("DevTools listening on ")
-                .map(str::to_owned)
-        });
-        let Some(endpoint) = endpoint else {
-            bail!(
-                "Chromium ended without a debugging port: {:?}",
-                child.wait()
-            );
-        };
-        std::thread::spawn(move || lines.for_each(drop));
         Ok(Self {
-            child,
-            endpoint,
-            modules: Path::new(env!("CARGO_MANIFEST_DIR")).join("runners/node"),
-            _profile: profile,
+            connected: contenders,
+            plain,
+            _server: server,
+            _daemons: daemons,
         })
     }
 
-    /// Runs the plain script once, process start to exit.
-    fn title(&self) -> anyhow::Result<Duration> {
-        let start = Instant::now();
-        let output = Command::new("node")
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/plain.mjs"))
-            .arg(&self.modules)
-            .arg(&self.endpoint)
-            .output()
-            .context("cannot start node")?;
-        let took = start.elapsed();
-        let title = String::from_utf8_lossy(&output.stdout);
-        ensure!(
-            title.trim() == TITLE,
-            "the plain script said {title:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Ok(took)
+    async fn round(&mut self, number: usize, samples: &mut Samples) -> anyhow::Result<()> {
+        let count = self.connected.len();
+        for repeat in 0..REPEATS {
+            for place in 0..count {
+                // None is always the one that follows the same other.
+                let turn = (place + repeat + number * REPEATS) % count;
+                let (name, contender) = &mut self.connected[turn];
+                ask(name, contender, samples).await?;
+            }
+        }
+        for (name, contender) in &mut self.connected {
+            if !FLOOR.contains(&name.as_str()) {
+                continue;
+            }
+            let name = format!("{name}{BACK_TO_BACK}");
+            for _ in 0..IN_A_ROW {
+                ask(&name, contender, samples).await?;
+            }
+        }
+        let endpoint = [self.plain.endpoint.as_str()];
+        for (name, script) in [(FRESH_NODE, "title.mjs"), (FRESH_PYTHON, "title.py")] {
+            let (title, took) = rival::run(rival::script(script, &endpoint))?;
+            ensure!(title == TITLE, "{script} said {title:?}");
+            samples.add(name, took);
+        }
+        Ok(())
     }
 }
 
-impl Drop for PlainChromium {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+async fn ask(name: &str, contender: &mut Contender, samples: &mut Samples) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    match contender {
+        Contender::Raw(client) => {
+            let title = client.title().await?;
+            samples.add(name, begun.elapsed());
+            ensure!(title == TITLE, "{name}: {title:?}");
+        }
+        Contender::Script(peer, inside) => {
+            let answer = peer.ask("title")?;
+            samples.add(name, answer.took);
+            let is_alone = name.ends_with(BACK_TO_BACK);
+            if !inside.is_empty() && !is_alone {
+                samples.add(*inside, answer.inside);
+            }
+            ensure!(answer.said == TITLE, "{name}: {answer:?}");
+        }
+        Contender::Hand(hand) => {
+            let (title, took) = rival::run(hand.command(&["get", "title"]))?;
+            samples.add(name, took);
+            ensure!(title == TITLE, "{name}: {title:?}");
+        }
+        Contender::Session(session, language) => {
+            ground::title(session, *language).await?;
+            samples.add(name, begun.elapsed());
+        }
     }
+    Ok(())
+}
+
+fn report(samples: &Samples, rounds: usize) -> anyhow::Result<()> {
+    let median = |name: &str| samples.percentile(name, 50);
+    let mut report = Report::new("execution");
+    report.times(samples, Some(NODE_HUB));
+    report.set("rounds", json!(rounds));
+    for (what, ours, theirs, limit) in [
+        (
+            "warm node execution, times a connected script's call",
+            NODE,
+            NODE_HUB,
+            2.0,
+        ),
+        (
+            "warm python execution, times a connected script's call",
+            PYTHON,
+            PYTHON_HUB,
+            2.0,
+        ),
+        (
+            "agent-browser in bash, times the same by hand",
+            BASH,
+            HAND,
+            2.0,
+        ),
+    ] {
+        let ratio = median(ours) / median(theirs);
+        report.aim(what, ratio, "times", Limit::AtMost(limit));
+    }
+    for (what, ours, theirs, limit) in [
+        (
+            "warm node execution, faster than a fresh node script",
+            NODE,
+            FRESH_NODE,
+            200.0,
+        ),
+        (
+            "warm python execution, faster than a fresh python script",
+            PYTHON,
+            FRESH_PYTHON,
+            100.0,
+        ),
+    ] {
+        let ratio = median(theirs) / median(ours);
+        report.aim(what, ratio, "times", Limit::AtLeast(limit));
+    }
+    for name in [
+        RAW_HUB,
+        NODE_HUB,
+        NODE,
+        PYTHON_HUB,
+        PYTHON,
+        SERVED,
+        HAND,
+        BASH,
+        FRESH_NODE,
+        FRESH_PYTHON,
+    ] {
+        report.bar(name, median(name), [NODE, PYTHON, BASH].contains(&name));
+    }
+    report.publish()
 }

@@ -2,7 +2,7 @@
 //!
 //! Each round scrapes a page, runs code on it for the first time, which makes a session of the browser
 //! that was kept, and then runs the same code in that session over HTTP and over gRPC in turn. Prints
-//! a table and writes `target/bench/gateway.md` and `.json`.
+//! a table and writes `target/bench/gateway.md` and `.json`. `ROUNDS=N` (30).
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -10,24 +10,13 @@ use anyhow::{Context as _, ensure};
 use pagebox::grpc::v1::Language;
 use serde_json::{Value, json};
 
-#[path = "../tests/common/client.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod client;
-#[path = "../tests/common/daemon.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod daemon;
-#[path = "../tests/common/http.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod http;
-#[path = "common/samples.rs"]
-mod samples;
-#[path = "../tests/common/site.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod site;
+#[path = "common/all.rs"]
+mod common;
 
-use samples::Samples;
+use common::report::{Limit, Report};
+use common::samples::Samples;
+use common::{client, daemon, http, samples, site};
 
-const ROUNDS: usize = 30;
 /// Executions of each kind per round after the first; each is one sample.
 const WARM_PER_ROUND: usize = 10;
 /// When the page was loaded, in milliseconds since 1970.
@@ -48,6 +37,7 @@ async fn main() -> anyhow::Result<()> {
         println!("gateway: measured by `cargo bench` only");
         return Ok(());
     }
+    let rounds = samples::number("ROUNDS", 30);
     let site = site::Site::start().await?;
     let port = site.port().to_string();
     let binary = std::path::Path::new(env!("CARGO_BIN_EXE_pagebox"));
@@ -59,12 +49,12 @@ async fn main() -> anyhow::Result<()> {
     // Page caches and lazily made parts are filled once.
     round(&http, &client, &url, &mut Samples::default()).await?;
     let mut samples = Samples::default();
-    for number in 1..=ROUNDS {
+    for number in 1..=rounds {
         round(&http, &client, &url, &mut samples).await?;
-        eprint!("\rround {number} of {ROUNDS}");
+        eprint!("\rround {number} of {rounds}");
     }
     eprintln!();
-    report(&samples)
+    report(&samples, rounds)
 }
 
 /// One scrape and the session that goes on from it.
@@ -125,31 +115,14 @@ fn loaded_at(result: Option<&str>) -> anyhow::Result<f64> {
         .with_context(|| format!("not a time: {result:?}"))
 }
 
-fn report(samples: &Samples) -> anyhow::Result<()> {
+fn report(samples: &Samples, rounds: usize) -> anyhow::Result<()> {
     let first = samples.percentile(FIRST, 50);
     let more = samples.percentile(HTTP, 50) - samples.percentile(GRPC, 50);
-    let mut table =
-        String::from("| what | samples | p50 ms | p95 ms | wanted |\n|---|---|---|---|---|\n");
-    let mut rows = Vec::new();
-    for (name, count) in samples.counts() {
-        let (median, p95) = (samples.percentile(name, 50), samples.percentile(name, 95));
-        let wanted = match name {
-            FIRST => format!("p50 below {WANTED_FIRST}"),
-            HTTP => format!("p50 less than {WANTED_MORE} over gRPC: {more:+.2}"),
-            _ => String::new(),
-        };
-        table += &format!("| {name} | {count} | {median:.2} | {p95:.2} | {wanted} |\n");
-        rows.push(json!({ "name": name, "samples": count, "p50_ms": median, "p95_ms": p95 }));
-    }
-    let all = json!({ "rounds": ROUNDS, "rows": rows, "http_over_grpc_ms": more });
-    samples::publish("gateway", &table, &all)?;
-    ensure!(
-        first < WANTED_FIRST,
-        "the first interact takes {first:.2} ms, not under {WANTED_FIRST}"
-    );
-    ensure!(
-        more < WANTED_MORE,
-        "an interact over HTTP takes {more:.2} ms more than by gRPC, not under {WANTED_MORE}"
-    );
-    Ok(())
+    let mut report = Report::new("gateway");
+    report.times(samples, None);
+    report.set("rounds", json!(rounds));
+    report.aim(FIRST, first, "ms", Limit::Under(WANTED_FIRST));
+    let what = "an interact over HTTP, more than the same by gRPC";
+    report.aim(what, more, "ms", Limit::Under(WANTED_MORE));
+    report.publish()
 }

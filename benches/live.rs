@@ -4,6 +4,7 @@
 //! daemon and the browser compute meanwhile, and how long after a click a viewer has the picture of
 //! what it changed. Viewers speak the protocol of the daemon's own page, and take pictures at once; for
 //! the click the picture is decoded. Prints a table and writes `target/bench/live.md` and `.json`.
+//! `ROUNDS=N` (4).
 
 use std::time::{Duration, Instant};
 
@@ -17,25 +18,16 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
-#[path = "../tests/common/client.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod client;
-#[path = "../tests/common/daemon.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod daemon;
-#[path = "../tests/common/leaks.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod leaks;
-#[path = "common/samples.rs"]
-mod samples;
+#[path = "common/all.rs"]
+mod common;
 
-use client::{Client, OpenSession};
-use samples::Samples;
+use common::client::{Client, OpenSession};
+use common::report::{Limit, Report, shown};
+use common::samples::Samples;
+use common::{daemon, leaks, samples};
 
 const WIDTH: u32 = 1280;
 const HEIGHT: u32 = 720;
-/// Rounds of each number of viewers, in turn.
-const ROUNDS: usize = 4;
 /// How long pictures are counted for.
 const WINDOW: Duration = Duration::from_secs(5);
 /// Before that: qualities and caches settle.
@@ -87,6 +79,8 @@ async fn main() -> anyhow::Result<()> {
         println!("live: measured by `cargo bench` only");
         return Ok(());
     }
+    // Of each number of viewers, in turn.
+    let rounds = samples::number("ROUNDS", 4);
     let binary = std::path::Path::new(env!("CARGO_BIN_EXE_pagebox"));
     let daemon = daemon::Daemon::start_with(binary, "", &[]);
     let client = Client::new(&daemon.url());
@@ -102,9 +96,9 @@ async fn main() -> anyhow::Result<()> {
     let mut rows = Vec::new();
     ensure!(session.node(ANIMATION).await == "moving");
     let mut runs: Vec<Run> = Vec::new();
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         for viewers in [0, 1, CROWD] {
-            eprint!("\rround {} of {ROUNDS}, {viewers} viewers", round + 1);
+            eprint!("\rround {} of {rounds}, {viewers} viewers", round + 1);
             runs.push(watch(&daemon, &session, viewers).await?);
         }
     }
@@ -112,34 +106,29 @@ async fn main() -> anyhow::Result<()> {
     eprintln!();
     session.stop().await;
 
-    let mut table = String::from("| what | p50 | p95 | wanted |\n|---|---|---|---|\n");
-    let mut rates = Vec::new();
+    let mut report = Report::new("live");
     for viewers in [1, CROWD] {
         let of = runs.iter().filter(|run| run.viewers == viewers);
         let rate = median(of.flat_map(|run| run.rates.clone()).collect());
         let name = format!("pictures a second, {viewers} viewers");
-        table += &format!("| {name} | {rate:.1} | | {WANTED_RATE} at least |\n");
-        rows.push(json!({ "name": name, "p50": rate }));
-        rates.push(rate);
+        report.aim(&name, rate, "", Limit::AtLeast(WANTED_RATE));
+        rows.push(vec![name, shown(rate), String::new()]);
     }
     for viewers in [0, 1, CROWD] {
         let of = || runs.iter().filter(|run| run.viewers == viewers);
         let daemon = median(of().map(|run| run.daemon).collect());
         let browser = median(of().map(|run| run.browser).collect());
-        let name = format!("% of a core, {viewers} viewers");
-        table += &format!("| {name}: daemon | {daemon:.1} | | |\n");
-        table += &format!("| {name}: browser | {browser:.1} | | |\n");
-        rows.push(json!({ "name": name, "daemon": daemon, "browser": browser }));
+        for (who, share) in [("daemon", daemon), ("browser", browser)] {
+            let name = format!("% of a core, {viewers} viewers: {who}");
+            rows.push(vec![name, shown(share), String::new()]);
+        }
     }
     let (middle, p95) = (clicks.percentile(CLICK, 50), clicks.percentile(CLICK, 95));
-    table += &format!("| {CLICK}, ms | {middle:.1} | {p95:.1} | p50 below {WANTED_CLICK} |\n");
-    rows.push(json!({ "name": CLICK, "samples": CLICKS, "p50_ms": middle, "p95_ms": p95 }));
-    samples::publish("live", &table, &json!({ "rounds": ROUNDS, "rows": rows }))?;
-    for rate in rates {
-        ensure!(rate >= WANTED_RATE, "{rate:.1} pictures a second");
-    }
-    ensure!(middle < WANTED_CLICK, "{CLICK}: {middle:.1} ms");
-    Ok(())
+    report.aim(CLICK, middle, "ms", Limit::Under(WANTED_CLICK));
+    rows.push(vec![format!("{CLICK}, ms"), shown(middle), shown(p95)]);
+    report.table("rows", &["what", "p50", "p95"], &rows);
+    report.set("rounds", json!(rounds));
+    report.publish()
 }
 
 /// What so many viewers got, and what it cost.

@@ -2,6 +2,7 @@
 //!
 //! Each round opens a session without a profile, and one that begins with a profile of 5 MB and saves
 //! it again; each executes something first. Prints a table and writes `target/bench/profile.md` and `.json`.
+//! `ROUNDS=N` (20).
 
 use std::time::Instant;
 
@@ -9,22 +10,14 @@ use anyhow::{Context as _, ensure};
 use pagebox::grpc::v1::{ProfileOptions, SessionOptions};
 use serde_json::json;
 
-#[path = "../tests/common/client.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod client;
-#[path = "../tests/common/daemon.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod daemon;
-#[path = "common/samples.rs"]
-mod samples;
-#[path = "../tests/common/site.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod site;
+#[path = "common/all.rs"]
+mod common;
 
-use client::{Client, OpenSession};
-use samples::Samples;
+use common::client::{Client, OpenSession};
+use common::report::{Limit, Report};
+use common::samples::Samples;
+use common::{daemon, samples, site};
 
-const ROUNDS: usize = 20;
 /// What is stored, which no compression makes smaller.
 const BYTES: u32 = 5_000_000;
 const NAME: &str = "bench";
@@ -46,6 +39,7 @@ async fn main() -> anyhow::Result<()> {
         println!("profile: measured by `cargo bench` only");
         return Ok(());
     }
+    let rounds = samples::number("ROUNDS", 20);
     let site = site::Site::start().await?;
     let port = site.port().to_string();
     let binary = std::path::Path::new(env!("CARGO_BIN_EXE_pagebox"));
@@ -76,7 +70,7 @@ async fn main() -> anyhow::Result<()> {
     session.stop().await;
 
     let mut samples = Samples::default();
-    for number in 0..=ROUNDS {
+    for number in 0..=rounds {
         let mut round = Samples::default();
         for (profile, [opening, first, stopping]) in [
             (false, [WITHOUT, FIRST, STOP]),
@@ -102,7 +96,7 @@ async fn main() -> anyhow::Result<()> {
         if number > 0 {
             samples.extend(round);
         }
-        eprint!("\rround {number} of {ROUNDS}");
+        eprint!("\rround {number} of {rounds}");
     }
     eprintln!();
     let still = OpenSession::new(client.clone(), open(&client, false).await?);
@@ -112,7 +106,7 @@ async fn main() -> anyhow::Result<()> {
     );
     ensure!(still.node(&look).await == BYTES.to_string(), "it was lost");
     still.stop().await;
-    report(&samples)
+    report(&samples, rounds)
 }
 
 async fn open(client: &Client, save_changes: bool) -> anyhow::Result<String> {
@@ -126,31 +120,13 @@ async fn open(client: &Client, save_changes: bool) -> anyhow::Result<String> {
     Ok(client.create(options).await?.id)
 }
 
-fn report(samples: &Samples) -> anyhow::Result<()> {
-    let mut table =
-        String::from("| what | samples | p50 ms | p95 ms | wanted |\n|---|---|---|---|---|\n");
-    let mut rows = Vec::new();
-    for (name, count) in samples.counts() {
-        let (median, p95) = (samples.percentile(name, 50), samples.percentile(name, 95));
-        let wanted = match name {
-            READER => format!("p50 below {WANTED_READY}"),
-            SAVE => format!("p50 below {WANTED_SAVE}"),
-            _ => String::new(),
-        };
-        table += &format!("| {name} | {count} | {median:.2} | {p95:.2} | {wanted} |\n");
-        rows.push(json!({ "name": name, "samples": count, "p50_ms": median, "p95_ms": p95 }));
-    }
-    samples::publish(
-        "profile",
-        &table,
-        &json!({ "rounds": ROUNDS, "rows": rows }),
-    )?;
+fn report(samples: &Samples, rounds: usize) -> anyhow::Result<()> {
+    let mut report = Report::new("profile");
+    report.times(samples, None);
+    report.set("rounds", json!(rounds));
     for (name, wanted) in [(READER, WANTED_READY), (SAVE, WANTED_SAVE)] {
         let median = samples.percentile(name, 50);
-        ensure!(
-            median < wanted,
-            "{name}: {median:.2} ms, not under {wanted}"
-        );
+        report.aim(name, median, "ms", Limit::Under(wanted));
     }
-    Ok(())
+    report.publish()
 }

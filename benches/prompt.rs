@@ -3,6 +3,7 @@
 //! Each round has a model scroll a page up to its last step. What is neither the model's time nor its
 //! commands' is the agent's own, the look at the page after each command included; divided by the steps
 //! it must stay below 50 ms. Prints a table and writes `target/bench/prompt.md` and `.json`.
+//! `ROUNDS=N` (20).
 
 use std::time::Duration;
 
@@ -11,24 +12,13 @@ use pagebox::grpc::v1::prompt_options::Place;
 use pagebox::grpc::v1::{PromptOptions, PromptRequest};
 use serde_json::json;
 
-#[path = "../tests/common/client.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod client;
-#[path = "../tests/common/daemon.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod daemon;
-#[path = "../tests/common/model.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod model;
-#[path = "common/samples.rs"]
-mod samples;
-#[path = "../tests/common/site.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
-mod site;
+#[path = "common/all.rs"]
+mod common;
 
-use samples::Samples;
+use common::report::{Limit, Report};
+use common::samples::Samples;
+use common::{client, daemon, model, samples, site};
 
-const ROUNDS: usize = 20;
 const STEPS: u32 = 10;
 const OWN: &str = "the agent's own, a step";
 const STEP: &str = "the command of a step";
@@ -43,6 +33,7 @@ async fn main() -> anyhow::Result<()> {
         println!("prompt: measured by `cargo bench` only");
         return Ok(());
     }
+    let rounds = samples::number("ROUNDS", 20);
     let site = site::Site::start().await?;
     let models = model::Models::start().await?;
     let directory = tempfile::tempdir()?;
@@ -62,13 +53,13 @@ async fn main() -> anyhow::Result<()> {
     // Page caches and lazily made parts are filled once.
     round(&session, &mut Samples::default()).await?;
     let mut samples = Samples::default();
-    for number in 1..=ROUNDS {
+    for number in 1..=rounds {
         round(&session, &mut samples).await?;
-        eprint!("\rround {number} of {ROUNDS}");
+        eprint!("\rround {number} of {rounds}");
     }
     eprintln!();
     session.stop().await;
-    report(&samples)
+    report(&samples, rounds)
 }
 
 async fn round(session: &client::OpenSession, samples: &mut Samples) -> anyhow::Result<()> {
@@ -99,22 +90,10 @@ async fn round(session: &client::OpenSession, samples: &mut Samples) -> anyhow::
     Ok(())
 }
 
-fn report(samples: &Samples) -> anyhow::Result<()> {
-    let mut table = String::from("| | samples | p50 ms | p95 ms |\n|---|---|---|---|\n");
-    let mut all = serde_json::Map::new();
-    for (name, count) in samples.counts() {
-        let (p50, p95) = (samples.percentile(name, 50), samples.percentile(name, 95));
-        table.push_str(&format!("| {name} | {count} | {p50:.2} | {p95:.2} |\n"));
-        all.insert(
-            name.to_owned(),
-            json!({ "samples": count, "p50_ms": p50, "p95_ms": p95 }),
-        );
-    }
-    samples::publish("prompt", &table, &all.into())?;
-    let own = samples.percentile(OWN, 50);
-    ensure!(
-        own < WANTED,
-        "the agent's own time is {own:.1} ms a step, more than {WANTED} ms"
-    );
-    Ok(())
+fn report(samples: &Samples, rounds: usize) -> anyhow::Result<()> {
+    let mut report = Report::new("prompt");
+    report.times(samples, None);
+    report.set("rounds", json!(rounds));
+    report.aim(OWN, samples.percentile(OWN, 50), "ms", Limit::Under(WANTED));
+    report.publish()
 }

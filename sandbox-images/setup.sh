@@ -79,8 +79,8 @@ install_packages() {
 		zstd
 	)
 	if $dev; then
-		# iproute2: tests build networks of their own
-		wanted+=(shellcheck shfmt iproute2)
+		# iproute2: tests build networks of their own; bubblewrap: benchmarks measure against it
+		wanted+=(shellcheck shfmt iproute2 bubblewrap)
 	fi
 	# Cargo needs a linker; a machine with Rust nearly always has one already.
 	command -v cc >/dev/null || wanted+=(gcc libc6-dev)

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::daemon::host::skip;
 
-const DOCUMENTS: [&str; 14] = [
+const DOCUMENTS: [&str; 15] = [
     "README.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
@@ -17,6 +17,7 @@ const DOCUMENTS: [&str; 14] = [
     "docs/live.md",
     "docs/egress.md",
     "docs/keys.md",
+    "docs/performance.md",
     "docs/profiles.md",
     "docs/prompt.md",
     "docs/scrape.md",
