@@ -46,7 +46,7 @@ pub(super) async fn run(
     let mut parts = Parts::default();
     let starting = kits.activity().begin();
     let started = tokio::select! {
-        started = start(&mut parts, &shared, &deps, &kits) => started,
+        started = start(&mut parts, &shared, &deps, &kits) => started.map(|()| None),
         (reason, detail) = shared.end_requested() => Ok(Some((reason, detail))),
     };
     drop(starting);
@@ -85,13 +85,13 @@ pub(super) async fn run(
     info!(?reason, lived = ?began.elapsed(), "session ended");
 }
 
-/// Takes a kit or builds, and makes it this session's. `Ok(None)`: open.
+/// Takes a kit or builds, makes it this session's, and opens it.
 async fn start(
     parts: &mut Parts,
     shared: &Arc<Shared>,
     deps: &Deps,
     kits: &Kits,
-) -> Result<Option<(EndReason, String)>, Error> {
+) -> Result<(), Error> {
     let saved = profiles::load(shared, deps).await?;
     let build = Build::of(&shared.options);
     // What was saved is put in place before a browser starts.
@@ -120,8 +120,7 @@ async fn start(
             parts.build(&build, deps, unpack).await?
         }
     };
-    adopt(parts, shared, deps, restored).await?;
-    Ok(None)
+    adopt(parts, shared, deps, restored).await
 }
 
 /// Makes what is built this session's, and opens it.
