@@ -57,7 +57,7 @@ async fn main() -> anyhow::Result<()> {
     let url = site.url("/");
     let binary = Path::new(env!("CARGO_BIN_EXE_pagebox"));
     let cold = ground::start("");
-    let pool = pool().map(|config| Daemon::start(binary, &config));
+    let pool = Daemon::start(binary, &format!("[pool]\nsize = {POOL}\n"));
     let other = std::env::var_os("BENCH_OTHER");
     let other = other.map(|path| Daemon::start(Path::new(&path), ""));
     let server = RunServer::start()?;
@@ -71,11 +71,8 @@ async fn main() -> anyhow::Result<()> {
             &[rival::CHROMIUM, &url],
         ))?),
         Contender::Served(Peer::start(rival::script("served.mjs", &served))?),
+        Contender::Pool(Client::new(&pool.url()), pool.url()),
     ];
-    contenders.extend(pool.as_ref().map(|daemon| {
-        let client = Client::new(&daemon.url());
-        Contender::Pool(client, daemon.url())
-    }));
     contenders.extend(other.as_ref().map(|daemon| {
         let client = Client::new(&daemon.url());
         Contender::Cold(client, "other: ")
@@ -96,14 +93,6 @@ async fn main() -> anyhow::Result<()> {
     }
     eprintln!();
     report(&samples, rounds)
-}
-
-/// What a daemon that keeps sessions ready is configured with, where it can.
-fn pool() -> Option<String> {
-    let keys = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/pagebox.toml");
-    let keys = std::fs::read_to_string(keys).unwrap_or_default();
-    let has_pool = keys.contains("\n[pool]\n");
-    has_pool.then(|| format!("[pool]\nsize = {POOL}\n"))
 }
 
 /// Who has a browser for a job.

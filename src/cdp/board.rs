@@ -1,6 +1,6 @@
 //! What handles and the driver of a hub both read and write: the pages, and which executions run.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -25,6 +25,8 @@ pub(crate) struct Board {
     turns: u64,
     /// The page that answered last.
     answered: Option<Answered>,
+    /// Tokens whose clients do not wait for a page behind a dialog.
+    pub(crate) impatient: HashSet<String>,
     /// Tokens whose clients are to be disconnected.
     pub(crate) forgotten: Vec<String>,
     /// Tokens whose executions have ended, and when.

@@ -28,6 +28,7 @@ use super::queue::Queue;
 use super::{ClientKind, Error};
 use crate::id::ClientId;
 
+mod behind;
 pub(crate) mod clients;
 mod downloads;
 mod events;

@@ -350,6 +350,12 @@ impl Hub {
         self.0.board().origins.clone()
     }
 
+    /// What a page cannot answer because a dialog is open on it is refused to clients of this token, and
+    /// does not wait until the dialog is closed.
+    pub fn refuse_behind_dialogs(&self, token: &str) {
+        self.0.board().impatient.insert(token.to_owned());
+    }
+
     /// Disconnects every client of that token (its runner died) and undoes what it held.
     pub fn forget_token(&self, token: &str) {
         self.0.board().forget(token);

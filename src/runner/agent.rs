@@ -120,6 +120,8 @@ async fn start(env: &ContextEnv, token: &str) -> Result<Running, Error> {
         ("AGENT_BROWSER_IDLE_TIMEOUT_MS", "0"),
     ];
     prepare_socket_dir(env).await?;
+    // It takes one command at a time: one that waited would hold up the answer to the dialog.
+    env.hub.refuse_behind_dialogs(token);
     let mut sandbox = env
         .space
         .spawn(SandboxSpec {

@@ -54,6 +54,12 @@ impl Driver {
             let code = code::SERVER;
             verdict = Err(Refusal { code, message });
         }
+        if let Some(message) = self.behind_dialog(client, &session, &method)
+            && verdict.is_ok()
+        {
+            let code = code::SERVER;
+            verdict = Err(Refusal { code, message });
+        }
         if method == "Target.createTarget"
             && verdict.is_ok()
             && self.shared.board().pages.entries().len() >= self.shared.config.max_pages

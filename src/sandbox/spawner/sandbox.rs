@@ -32,6 +32,9 @@ const MAX_FAILURE: u64 = 4096;
 /// Niceness of what no cgroup limits: a third of the daemon's share, sched(7).
 const NICE: i32 = 5;
 
+/// The niceness of a pid 1 that is to end: before all others of the sandbox.
+const FIRST: i32 = -20;
+
 /// A sandbox, from clone3 until its pid 1 is reaped.
 pub(in super::super) struct Sandbox {
     pub(super) space: SpaceId,
@@ -78,6 +81,9 @@ struct DaemonFds {
 impl Sandbox {
     /// SIGKILL to pid 1; the kernel kills the rest. Idempotent.
     pub(super) fn kill(&mut self) {
+        // It has to run once more to end the others, which may be hundreds that all want to run.
+        // Without privileges it waits for its turn.
+        let _ = sys::set_nice(self.pid, FIRST);
         // It fails only when the process has ended.
         let _ = sys::pidfd_kill(self.pidfd.as_fd());
         if let Some(group) = &self.group {
