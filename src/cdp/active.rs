@@ -90,6 +90,12 @@ impl Hub {
         active.map(|entry| entry.page.clone())
     }
 
+    /// How many pages have been opened so far, closed ones too.
+    #[must_use]
+    pub fn pages_opened(&self) -> u64 {
+        self.0.board().pages.opened()
+    }
+
     /// Asks the active page, after code has run, so that the next need not wait for its answer. Waits
     /// for nothing and mends nothing.
     pub async fn ask_active_page(&self) {

@@ -36,12 +36,19 @@ pub(crate) struct Pages {
     active: Option<String>,
     /// The context pages without a context of their own are in.
     default_context: Option<String>,
+    /// How many there have been.
+    opened: u64,
 }
 
 impl Pages {
     /// All of them, oldest first.
     pub(crate) fn entries(&self) -> &[Entry] {
         &self.entries
+    }
+
+    /// How many have been opened so far.
+    pub(crate) fn opened(&self) -> u64 {
+        self.opened
     }
 
     /// A page by its target.
@@ -84,6 +91,7 @@ impl Pages {
             ..Entry::default()
         };
         self.entries.push(entry);
+        self.opened += 1;
         let mut events = vec![HubEvent::PageOpened(page.clone())];
         if self.active.is_none() {
             events.extend(self.activate(&page.target_id));

@@ -5,9 +5,10 @@
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 use uuid::Uuid;
@@ -45,6 +46,8 @@ pub struct AgentService {
     /// What it connects to the hub with.
     token: String,
     running: Mutex<Option<Running>>,
+    /// Held while the service is pinned to its page after an execution.
+    settling: Arc<Mutex<()>>,
 }
 
 impl Default for AgentService {
@@ -52,6 +55,7 @@ impl Default for AgentService {
         Self {
             token: Uuid::new_v4().simple().to_string(),
             running: Mutex::default(),
+            settling: Arc::default(),
         }
     }
 }
@@ -89,6 +93,16 @@ impl AgentService {
 
     pub(super) fn token(&self) -> &str {
         &self.token
+    }
+
+    /// Nothing is to open a page until this is dropped.
+    pub(super) async fn settling(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.settling).lock_owned().await
+    }
+
+    /// Returns when the service is on its page, after an execution that used it.
+    pub(super) async fn settled(&self) {
+        drop(self.settling.lock().await);
     }
 
     /// Ends it.

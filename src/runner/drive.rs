@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{OwnedMutexGuard, mpsc};
 use tracing::{debug, info};
 
 use crate::cdp::Page;
@@ -25,6 +25,9 @@ use super::start::Live;
 const BROWSER_DEATH_GRACE: Duration = Duration::from_secs(1);
 /// How long a reader that has stalled may take for each event of an execution that has ended.
 const STALLED_READER: Duration = Duration::from_secs(30);
+
+/// How long the bash runner may take after an execution; it gives up on the service after 2 s.
+const SETTLE_LIMIT: Duration = Duration::from_secs(5);
 
 /// What was lost since the execution before.
 #[derive(Clone, Copy, Debug, Default)]
@@ -73,6 +76,8 @@ pub(super) async fn run(
     // Output that came after the execution before belongs to nobody.
     live.stdout.drain();
     live.stderr.drain();
+    env.agent.settled().await;
+    let opened = env.hub.pages_opened();
     let (page, replaced, check) = match env.hub.trusted_page() {
         Some(page) => (page, false, Some(PageCheck::start(env.hub.clone()))),
         None => match env.hub.ensure_active_page().await {
@@ -127,6 +132,16 @@ pub(super) async fn run(
         && target != page.target_id
     {
         env.hub.set_active_page(target);
+    }
+    let mut settling = match &claimed {
+        Some(finished) if finished.settles => Some(Settling::new(finished, env).await),
+        _ => None,
+    };
+    // It may be on one of those that were opened.
+    if env.hub.pages_opened() != opened
+        && let Some(settling) = settling.take()
+    {
+        watch.alive = settling.finish(live, &page).await;
     }
     let checked = async {
         match check {
@@ -199,10 +214,54 @@ pub(super) async fn run(
     drop(guard);
     last_events.push(ExecutionEvent::Finished(Box::new(report)));
     hand_over(events, last_events);
+    if let Some(settling) = settling {
+        watch.alive = settling.finish(live, &page).await;
+    }
     if watch.alive {
         env.hub.ask_active_page().await;
     }
     watch.alive
+}
+
+/// agent-browser's service is being pinned to the page it is on, after an execution that used it. No
+/// other execution begins meanwhile: the service would follow the pages it opens.
+struct Settling<'a> {
+    /// Of the execution.
+    id: String,
+    env: &'a ContextEnv,
+    _others_wait: OwnedMutexGuard<()>,
+}
+
+impl<'a> Settling<'a> {
+    async fn new(finished: &Finished, env: &'a ContextEnv) -> Self {
+        Self {
+            id: finished.id.clone(),
+            env,
+            _others_wait: env.agent.settling().await,
+        }
+    }
+
+    /// Waits until it is, and makes the page it is on the active one, unless that is the one the code
+    /// was `given`. Whether the runner can take another execution.
+    async fn finish(self, live: &mut Live, given: &Page) -> bool {
+        let settled = async {
+            tokio::select! {
+                frame = live.channel.receive(SHORT_LINE) => frame.ok().flatten(),
+                _ = live.sandbox.wait() => None,
+            }
+        };
+        match tokio::time::timeout(SETTLE_LIMIT, settled).await {
+            Ok(Some(FromRunner::Settled { id, page })) if id == self.id => {
+                if let Some(target) = page
+                    && target != given.target_id
+                {
+                    self.env.hub.set_active_page(&target);
+                }
+                true
+            }
+            _ => false,
+        }
+    }
 }
 
 /// Gives the reader what is left. One that has stalled must not hold up the context, and with it

@@ -65,6 +65,13 @@ pub(super) enum FromRunner {
     },
     /// The code has ended.
     Finished(Finished),
+    /// And the runner is at rest: what a `finished` frame with `settles` is followed by.
+    Settled {
+        /// Of that frame.
+        id: String,
+        /// The page it is on, if that is another one than the one it was given.
+        page: Option<String>,
+    },
 }
 
 /// The end of an execution, as the runner claims it.
@@ -76,6 +83,8 @@ pub(super) struct Finished {
     pub(super) result_truncated: bool,
     pub(super) error: Option<ClaimedError>,
     pub(super) page: Option<String>,
+    /// A `settled` frame follows.
+    pub(super) settles: bool,
 }
 
 /// The fields of every frame of a runner. Not a tagged enum: for one, serde keeps all values of a
@@ -92,6 +101,8 @@ struct Fields {
     result_truncated: bool,
     error: Option<ClaimedError>,
     page: Option<String>,
+    #[serde(default)]
+    settles: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -100,6 +111,7 @@ enum Kind {
     Ready,
     Failed,
     Finished,
+    Settled,
 }
 
 impl FromRunner {
@@ -118,7 +130,12 @@ impl FromRunner {
                 result_truncated: fields.result_truncated,
                 error: fields.error,
                 page: fields.page,
+                settles: fields.settles,
             }),
+            Kind::Settled => Self::Settled {
+                id: fields.id.ok_or_else(|| missing("id"))?,
+                page: fields.page,
+            },
         })
     }
 }

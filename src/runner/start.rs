@@ -180,7 +180,7 @@ async fn hello(live: &mut Live) -> Result<(), Error> {
         match live.channel.receive(SHORT_LINE).await {
             Ok(Some(FromRunner::Ready)) => return Ok(()),
             Ok(Some(FromRunner::Failed { message })) => return Err(Error::Reported(message)),
-            Ok(Some(FromRunner::Finished(_))) => {
+            Ok(Some(FromRunner::Finished(_) | FromRunner::Settled { .. })) => {
                 return Err(Error::Reported("finished before it was ready".to_owned()));
             }
             Ok(None) | Err(_) => {}

@@ -6,7 +6,7 @@ use pagebox::grpc::v1::execute_stream_response::Event;
 use pagebox::grpc::v1::{ExecuteStreamRequest, Language, Outcome};
 use tokio_stream::StreamExt;
 
-use crate::client::describe;
+use crate::client::{describe, environment};
 use crate::shared::{blank, open, site};
 
 #[tokio::test]
@@ -116,6 +116,51 @@ async fn agent_browser_is_on_the_sessions_page_and_keeps_its_refs() {
 }
 
 #[tokio::test]
+async fn everybody_goes_to_the_page_agent_browser_is_on_and_it_stays_there() {
+    let session = open("/workbench.html").await;
+    session.bash("agent-browser click '#blank'").await;
+    let title = "How a tide table is made";
+    assert_eq!(session.node("await page.title()").await, title);
+    // It is not to follow what others open between its executions, not even right after one.
+    for open in 2..7 {
+        let url = session.bash("agent-browser get url").await;
+        assert!(url.ends_with("/article.html"), "{url}");
+        let code = "await context.newPage(); context.pages().length";
+        assert_eq!(session.node(code).await, (open + 1).to_string());
+    }
+    assert_eq!(session.node("await page.title()").await, title);
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn agent_browser_is_the_same_in_the_shell_and_in_programs_it_starts() {
+    let session = open("/").await;
+    for code in [
+        "agent-browser get title",
+        "command agent-browser get title",
+        "set -eu; IFS=t; shopt -s nocasematch; agent-browser get title",
+        "echo get title | xargs agent-browser",
+        "timeout 20 agent-browser get title",
+        "bash -c 'agent-browser get title'",
+        "agent-browser get title | cat",
+    ] {
+        assert_eq!(session.bash(code).await, "Tidewater Almanac", "{code}");
+    }
+    let code = "set -x\nagent-browser get title >/dev/null";
+    let shown = session.exec(Language::Bash, code).await;
+    assert_eq!(shown.stderr, "+ agent-browser get title\n");
+    let code = "agent-browser get title --idle-timeout 5";
+    let refused = session.exec(Language::Bash, code).await;
+    assert_eq!(refused.exit_code, 2);
+    assert!(
+        refused.stderr.contains("cannot be changed"),
+        "{}",
+        describe(&refused)
+    );
+    session.stop().await;
+}
+
+#[tokio::test]
 async fn agent_browser_scrape_prints_the_page_and_leaves_it() {
     let session = open("/article.html").await;
     let page = session.bash("agent-browser scrape").await;
@@ -184,6 +229,29 @@ async fn background_work_goes_on_between_executions() {
     let code =
         "a=$(cat /tmp/tick); sleep 0.5; b=$(cat /tmp/tick); [ \"$b\" -gt \"$a\" ] && echo moving";
     assert_eq!(session.bash(code).await, "moving");
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn code_left_running_may_end_the_shell_that_waits() {
+    let session = blank().await;
+    let code = "(sleep 0.3; pkill -KILL -f BASH_EXECUTION_STRING; echo $? >/tmp/ended) >/dev/null 2>&1 & disown";
+    session.bash(code).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(session.bash("cat /tmp/ended; echo $SECONDS").await, "0\n0");
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_an_environment() {
+    let session = blank().await;
+    let search = "grep -c -a 'tide''water' /proc/$PAGEBOX_RUNNER/fd/7";
+    let mut options = session.options(Language::Bash, search);
+    options.environment = environment(&[("SECRET", "tidewater")]);
+    let during = session.run(options).await;
+    assert_eq!(during.stdout, "1\n", "{}", describe(&during));
+    let after = session.exec(Language::Bash, search).await;
+    assert_eq!((after.stdout.as_str(), after.exit_code), ("0\n", 1));
     session.stop().await;
 }
 
