@@ -42,6 +42,7 @@ mod socket;
 #[cfg(test)]
 mod tests;
 
+pub use active::Asked;
 pub use client::{Client, Sent};
 pub use endpoint::is_loopback_name;
 pub use handoff::Handoff;

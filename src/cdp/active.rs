@@ -34,6 +34,13 @@ const OPEN_ATTEMPTS: u32 = 3;
 /// Between two of them.
 const OPEN_PAUSE: Duration = Duration::from_millis(100);
 
+/// A page that was asked before code ran, and has not been waited for.
+#[derive(Debug)]
+pub struct Asked {
+    entry: Entry,
+    answer: oneshot::Receiver<Answer>,
+}
+
 /// What a probe found.
 enum Health {
     Answers,
@@ -81,13 +88,34 @@ impl Hub {
     }
 
     /// The active page, if there is no need to wait for its answer: it has answered since code last
-    /// ran, some seconds ago at most.
-    #[must_use]
-    pub fn trusted_page(&self) -> Option<Page> {
-        let board = self.0.board();
-        let is_trusted = board.is_trusted() && !board.is_held();
-        let active = board.pages.active().filter(|_| is_trusted);
-        active.map(|entry| entry.page.clone())
+    /// ran, some seconds ago at most. It is asked all the same: [`Hub::mend_if_silent`] waits for that.
+    pub async fn trusted_page(&self) -> Option<(Page, Asked)> {
+        let entry = {
+            let board = self.0.board();
+            let is_trusted = board.is_trusted() && !board.is_held();
+            board.pages.active().filter(|_| is_trusted)?.clone()
+        };
+        entry.session.as_ref()?;
+        let answer = self.start_probe(&entry).await.ok()?;
+        Some((entry.page.clone(), Asked { entry, answer }))
+    }
+
+    /// Waits for a page that was asked before code ran: whatever the code does to the page comes after
+    /// that. Mends a silent one as [`Hub::ensure_active_page`] does. Whether it was replaced.
+    pub async fn mend_if_silent(&self, asked: Asked) -> Result<bool, Error> {
+        let Asked { entry, answer } = asked;
+        let _repair = self.0.repair.lock().await;
+        let why = match self.outcome(&entry, answer).await? {
+            Health::Answers => return Ok(false),
+            Health::Silent => "does not answer",
+            Health::Crashed => "has crashed",
+        };
+        // Code may have closed it, or gone on to another.
+        if self.active_page().target_id != entry.page.target_id {
+            return Ok(false);
+        }
+        let (_, replaced) = self.replace(&entry, why).await?;
+        Ok(replaced)
     }
 
     /// How many pages have been opened so far, closed ones too.
@@ -158,8 +186,17 @@ impl Hub {
     }
 
     async fn probe(&self, entry: &Entry) -> Result<Health, Error> {
-        let limit = self.0.config.probe_timeout;
         let answer = self.start_probe(entry).await?;
+        self.outcome(entry, answer).await
+    }
+
+    /// What comes of a probe; ends the script of a silent page.
+    async fn outcome(
+        &self,
+        entry: &Entry,
+        answer: oneshot::Receiver<Answer>,
+    ) -> Result<Health, Error> {
+        let limit = self.0.config.probe_timeout;
         tokio::pin!(answer);
         // A crashed page's session keeps requests for the page that comes back.
         let first = if entry.crashed {

@@ -1,5 +1,5 @@
-//! Looks after a page that is trusted while code runs: one that is silent all the same is mended while
-//! the code waits for it, so that code which ends soon waits for no answer at all.
+//! Looks after a page that is trusted while code runs: it was asked before, and one that is silent all the
+//! same is mended while the code waits for it, so that code which ends soon waits for no answer at all.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug};
 
-use crate::cdp::Hub;
+use crate::cdp::{Asked, Hub};
 
 /// Code that takes no longer has no need of it.
 const AFTER: Duration = Duration::from_millis(20);
@@ -20,7 +20,7 @@ pub(super) struct PageCheck {
 
 impl PageCheck {
     /// Begins with the execution.
-    pub(super) fn start(hub: Hub) -> Self {
+    pub(super) fn start(hub: Hub, asked: Asked) -> Self {
         let ended = CancellationToken::new();
         let check = {
             let ended = ended.clone();
@@ -29,8 +29,8 @@ impl PageCheck {
                     () = ended.cancelled() => return false,
                     () = tokio::time::sleep(AFTER) => {}
                 }
-                match hub.ensure_active_page().await {
-                    Ok((_, replaced)) => replaced,
+                match hub.mend_if_silent(asked).await {
+                    Ok(replaced) => replaced,
                     Err(error) => {
                         debug!(%error, "no page for the execution");
                         false

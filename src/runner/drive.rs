@@ -78,8 +78,11 @@ pub(super) async fn run(
     live.stderr.drain();
     env.agent.settled().await;
     let opened = env.hub.pages_opened();
-    let (page, replaced, check) = match env.hub.trusted_page() {
-        Some(page) => (page, false, Some(PageCheck::start(env.hub.clone()))),
+    let (page, replaced, check) = match env.hub.trusted_page().await {
+        Some((page, asked)) => {
+            let check = PageCheck::start(env.hub.clone(), asked);
+            (page, false, Some(check))
+        }
         None => match env.hub.ensure_active_page().await {
             Ok((page, replaced)) => (page, replaced, None),
             Err(error) => {

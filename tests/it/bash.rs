@@ -224,7 +224,10 @@ async fn bytes_stay_bytes_in_the_stream_and_are_flagged_in_the_reply() {
 async fn background_work_goes_on_between_executions() {
     let session = blank().await;
     session
-        .bash("(for i in $(seq 200); do echo $i > /tmp/tick; sleep 0.02; done) >/dev/null 2>&1 & disown")
+        .bash(
+            "echo 0 >/tmp/tick; (for i in $(seq 200); do echo $i >/tmp/next; mv /tmp/next /tmp/tick; \
+             sleep 0.02; done) >/dev/null 2>&1 & disown",
+        )
         .await;
     let code =
         "a=$(cat /tmp/tick); sleep 0.5; b=$(cat /tmp/tick); [ \"$b\" -gt \"$a\" ] && echo moving";

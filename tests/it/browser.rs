@@ -101,6 +101,17 @@ async fn a_page_stuck_in_a_loop_does_not_stop_the_session() {
 }
 
 #[tokio::test]
+async fn code_may_keep_its_page_busy() {
+    let session = open("/").await;
+    let code = "await page.evaluate(() => { const end = Date.now() + 2500; while (Date.now() < end); return 'done' })";
+    // After the first the page is one that has just answered.
+    for _ in 0..3 {
+        assert_eq!(session.node(code).await, "done");
+    }
+    session.stop().await;
+}
+
+#[tokio::test]
 async fn popups_and_new_tabs() {
     let session = open("/workbench.html").await;
     let code = "const [popup] = await Promise.all([page.waitForEvent('popup'), page.click('#popup')]); \

@@ -155,7 +155,7 @@ fn plan(seen: &Seen) -> Said {
     if failures >= 3 {
         return Said::Text(format!("I could not do it: {}", steps[steps.len() - 1].0));
     }
-    if page(seen).contains("dialog is open") {
+    if page(seen).contains(" dialog is ") {
         return browser("dialog accept");
     }
     let done = done(&items, &steps);
