@@ -238,7 +238,7 @@ async fn background_work_goes_on_between_executions() {
 #[tokio::test]
 async fn code_left_running_may_end_the_shell_that_waits() {
     let session = blank().await;
-    let code = "(sleep 0.3; pkill -KILL -f BASH_EXECUTION_STRING; echo $? >/tmp/ended) >/dev/null 2>&1 & disown";
+    let code = "(sleep 0.3; pkill -KILL -n -f BASH_EXECUTION_STRING; echo $? >/tmp/ended) >/dev/null 2>&1 & disown";
     session.bash(code).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(session.bash("cat /tmp/ended; echo $SECONDS").await, "0\n0");
