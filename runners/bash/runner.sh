@@ -66,8 +66,8 @@ open_state_files() {
   local directory name
   for directory in /dev/shm "${TMPDIR:-/tmp}"; do
     name=$directory/.pagebox-$$-$RANDOM
-    if { printf '%*s' "$JOB_BYTES" '' >"$name.job" && printf '%*s' "$PATH_BYTES" '' >"$name.page" \
-      && printf '%*s' "$PATH_BYTES" '' >"$name.cwd"; } 2>/dev/null; then
+    if { printf '%*s' "$JOB_BYTES" '' >"$name.job" && printf '%*s' "$PATH_BYTES" '' >"$name.page" &&
+      printf '%*s' "$PATH_BYTES" '' >"$name.cwd"; } 2>/dev/null; then
       exec 7<>"$name.job" 8<>"$name.page" 9<>"$name.cwd"
       rm -f "$name.job" "$name.page" "$name.cwd"
       forget_directory || fail 'cannot reopen a file through /proc'

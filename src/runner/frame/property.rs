@@ -72,6 +72,7 @@ mod tests {
                 " {{\"type\":\"finished\",\"id\":\"{id}\",\"exit_code\":{code},\"result\":\"{result}\"}}\r"
             )),
             1 => Just("{\"type\":\"finished\",\"id\":\"a\",\"id\":\"b\",\"exit_code\":0}".to_owned()),
+            1 => text.prop_map(|id| format!("{{\"type\":\"settled\",\"id\":\"{id}\",\"page\":null}}")),
             1 => Just("{\"type\":\"ready\",\"type\":\"failed\",\"message\":\"\"}".to_owned()),
             1 => (1usize..300).prop_map(|deep| format!(
                 "{{\"type\":\"ready\",\"x\":{}{}}}", "[".repeat(deep), "]".repeat(deep)
