@@ -9,6 +9,8 @@ import { shorten } from './present.mjs';
 
 /** How long a page the daemon names may take to become known to Playwright. */
 const PAGE_WAIT_MS = 2000;
+/** How long Playwright may take to hear of what has happened; it takes a millisecond. */
+const CATCH_UP_MS = 1000;
 
 const { defineProperty, hasOwn } = Object;
 const { setImmediate, setTimeout, clearTimeout } = globalThis;
@@ -63,26 +65,43 @@ export async function connect(url) {
 /**
  * Binds the globals for one execution. Returns a promise only when the page is not known yet.
  * @param {string | null} target
+ * @param {boolean} navigated whether pages have gone elsewhere
  * @returns {undefined | Promise<void>}
  */
-export function bindPage(target) {
+export function bindPage(target, navigated) {
   if (!browser) return undefined;
   // The code closed its connection (`browser.close()`); the browser itself lives on.
-  if (!browser.isConnected()) return connect(endpoint).then(() => bindPage(target));
+  if (!browser.isConnected()) return connect(endpoint).then(() => bindPage(target, false));
   bind('browser', browser);
   bind('context', browser.contexts()[0]);
   const known = target === null ? (isOpen(bound) ? bound : pages().at(-1)) : find(target);
   if (known || target === null) {
     bound = known;
     bind('page', known);
-    return undefined;
+    return navigated ? catchUp() : undefined;
   }
   return waitFor(target).then((page) => {
     // A connection that is just closing has lost its pages before it says so.
-    if (!page && browser && !browser.isConnected()) return bindPage(target);
+    if (!page && browser && !browser.isConnected()) return bindPage(target, false);
     bound = page ?? pages().at(-1);
     bind('page', bound);
   });
+}
+
+/** Waits until Playwright has heard of all that has happened so far: it answers in order. */
+async function catchUp() {
+  /** @type {NodeJS.Timeout | undefined} */
+  let timer;
+  const late = new Promise((resolve) => {
+    timer = setTimeout(resolve, CATCH_UP_MS);
+  });
+  // A call that no page has to answer. It fails when the browser has gone, as the code's own will.
+  const answered = browser
+    ?.contexts()[0]
+    ?.cookies()
+    .catch(() => {});
+  await Promise.race([answered, late]);
+  clearTimeout(timer);
 }
 
 /** The target id of the page that `page` refers to now, if it is an open page. @returns {string | null} */

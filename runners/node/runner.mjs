@@ -113,10 +113,11 @@ const failed = freeze({});
 
 /**
  * @param {string | null} target @param {Record<string, string>} environment @param {string[]} vars
+ * @param {boolean} navigated whether pages have gone elsewhere
  * @param {function} called what the worker has called
  * @returns {undefined | Promise<unknown>}
  */
-function prepare(target, environment, vars, called) {
+function prepare(target, environment, vars, navigated, called) {
   failures = [];
   const names = keys(environment);
   for (let i = 0; i < names.length; i += 1) {
@@ -124,7 +125,7 @@ function prepare(target, environment, vars, called) {
     process.env[names[i]] = environment[names[i]];
   }
   for (let i = 0; i < vars.length; i += 1) declareVar(vars[i]);
-  const waiting = bindPage(target);
+  const waiting = bindPage(target, navigated);
   // This may interrupt other code, of Playwright or a callback: the user's code then starts after it.
   forCode.wait =
     waiting ?? (isInterrupting(called) ? new Future((go) => setImmediate(go)) : undefined);
@@ -192,10 +193,11 @@ const forWorker = freeze({
   finish,
   /**
    * @param {string | null} target @param {Record<string, string>} environment @param {string[]} vars
+   * @param {boolean} navigated
    * @returns {undefined | Promise<unknown>}
    */
-  begin(target, environment, vars) {
-    return prepare(target, environment, vars, forWorker.begin);
+  begin(target, environment, vars, navigated) {
+    return prepare(target, environment, vars, navigated, forWorker.begin);
   },
   /**
    * Begins, and finishes as soon as the code says its value (`__pb.end`), without a word from the
@@ -204,7 +206,7 @@ const forWorker = freeze({
    * @param {number} limit
    */
   run(target, environment, vars, limit) {
-    prepare(target, environment, vars, forWorker.run);
+    prepare(target, environment, vars, false, forWorker.run);
     return new Future((resolve) => {
       reached = (value) => {
         reached = undefined;

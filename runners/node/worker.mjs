@@ -100,7 +100,7 @@ async function initialise(frame) {
 }
 
 /**
- * @param {{id: string, page: string | null, result_limit_bytes: number, code: string,
+ * @param {{id: string, page: string | null, navigated?: boolean, result_limit_bytes: number, code: string,
  *   environment: Record<string, string>}} frame
  */
 async function execute(frame) {
@@ -118,7 +118,7 @@ async function execute(frame) {
     syntax = syntaxText(error, frame.code, file);
   }
   const { reply, details } =
-    script?.ends && frame.page === settledPage
+    script?.ends && frame.page === settledPage && !frame.navigated
       ? await runToEnd(script, file, frame)
       : await runInSteps(script, file, frame);
   settledPage = reply.page;
@@ -153,7 +153,7 @@ async function execute(frame) {
 }
 
 /**
- * @typedef {{page: string | null, environment: Record<string, string>, result_limit_bytes: number}} Given
+ * @typedef {{page: string | null, navigated?: boolean, environment: Record<string, string>, result_limit_bytes: number}} Given
  * What an execution is given beside its code.
  */
 
@@ -185,8 +185,9 @@ async function runInSteps(script, file, given) {
     { value: given.page },
     { value: given.environment ?? {} },
     { value: script?.vars ?? [] },
+    { value: given.navigated ?? false },
   ]);
-  if (given.page !== settledPage) await begun;
+  if (given.page !== settledPage || given.navigated) await begun;
   const ended = script ? await evaluate(script, file) : undefined;
   await begun;
   const details = ended?.exceptionDetails;

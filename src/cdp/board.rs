@@ -31,6 +31,8 @@ pub(crate) struct Board {
     pub(crate) forgotten: Vec<String>,
     /// Tokens whose executions have ended, and when.
     pub(crate) ended: Vec<(String, Instant)>,
+    /// How often pages have gone to another URL or loaded anew.
+    pub(crate) navigations: u64,
     /// Who is in control.
     pub(crate) control: watch::Sender<InControl>,
     /// Code that waits for one.
@@ -88,16 +90,17 @@ impl Board {
         });
     }
 
-    /// Whether the active page has answered a moment ago, and no code has run since.
-    pub(crate) fn is_trusted(&self) -> bool {
+    /// How long ago the active page has answered, if it is not too long ago and no code has run since.
+    pub(crate) fn trusted_for(&self) -> Option<Duration> {
         let (Some(answered), Some(active)) = (&self.answered, self.pages.active()) else {
-            return false;
+            return None;
         };
-        answered.target == active.page.target_id
+        let is_trusted = answered.target == active.page.target_id
             && answered.turns == self.turns
-            && answered.at.elapsed() < TRUST
             && !self.is_running()
-            && !(active.crashed || active.closing || active.dialog)
+            && !(active.crashed || active.closing || active.dialog);
+        let since = answered.at.elapsed();
+        (is_trusted && since < TRUST).then_some(since)
     }
 
     /// The clients of this token are to go.
@@ -165,25 +168,28 @@ mod tests {
         board
             .pages
             .seen(Page::new("1".into(), String::new(), String::new()), None);
-        assert!(!board.is_trusted());
+        assert!(board.trusted_for().is_none());
         board.answered("1", board.turns());
-        assert!(board.is_trusted());
+        assert!(board.trusted_for().is_some());
         board.execution_started("a");
-        assert!(!board.is_trusted());
+        assert!(board.trusted_for().is_none());
         let during = board.turns();
         board.execution_ended("a");
         board.answered("1", during);
-        assert!(!board.is_trusted(), "asked before the code had ended");
+        assert!(
+            board.trusted_for().is_none(),
+            "asked before the code had ended"
+        );
         board.answered("1", board.turns());
-        assert!(board.is_trusted());
+        assert!(board.trusted_for().is_some());
         board.pages.get_mut("1").unwrap().dialog = true;
-        assert!(!board.is_trusted());
+        assert!(board.trusted_for().is_none());
         board.pages.get_mut("1").unwrap().dialog = false;
         board
             .pages
             .seen(Page::new("2".into(), String::new(), String::new()), None);
         board.pages.activate("2");
-        assert!(!board.is_trusted());
+        assert!(board.trusted_for().is_none());
     }
 
     #[test]

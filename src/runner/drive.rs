@@ -78,10 +78,12 @@ pub(super) async fn run(
     live.stderr.drain();
     env.agent.settled().await;
     let opened = env.hub.pages_opened();
+    let known = std::mem::replace(&mut live.navigations, env.hub.navigations());
+    let navigated = live.navigations != known;
     let (page, replaced, check) = match env.hub.trusted_page().await {
         Some((page, asked)) => {
-            let check = PageCheck::start(env.hub.clone(), asked);
-            (page, false, Some(check))
+            let check = asked.map(|asked| PageCheck::start(env.hub.clone(), asked));
+            (page, false, check)
         }
         None => match env.hub.ensure_active_page().await {
             Ok((page, replaced)) => (page, replaced, None),
@@ -121,6 +123,7 @@ pub(super) async fn run(
             &id.to_string(),
             &tokens,
             &page,
+            navigated,
             &options,
             &events,
             &cancel,
@@ -322,6 +325,7 @@ impl Watch {
         id: &str,
         tokens: &[String],
         page: &Page,
+        navigated: bool,
         options: &ExecutionOptions,
         events: &mpsc::Sender<ExecutionEvent>,
         cancel: &tokio_util::sync::CancellationToken,
@@ -343,6 +347,7 @@ impl Watch {
         let frame = ToRunner::Execute {
             id: id.to_owned(),
             page: &page.target_id,
+            navigated,
             result_limit_bytes: options.output_limits.result.0,
             environment: &options.environment,
             code: &options.code,

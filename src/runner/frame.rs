@@ -44,6 +44,8 @@ pub(super) enum ToRunner<'a> {
         id: String,
         /// What `page` is to be.
         page: &'a str,
+        /// Pages have gone elsewhere since the execution before began.
+        navigated: bool,
         /// Longest result.
         result_limit_bytes: u64,
         /// Added to the environment.
@@ -321,13 +323,14 @@ mod tests {
         let frame = ToRunner::Execute {
             id: "i".into(),
             page: "p",
+            navigated: false,
             result_limit_bytes: 5,
             environment: &BTreeMap::from([("A".into(), "b".into())]),
             code: "x\n",
         };
         assert_eq!(
             serde_json::to_string(&frame).unwrap(),
-            r#"{"type":"execute","id":"i","page":"p","result_limit_bytes":5,"environment":{"A":"b"},"code":"x\n"}"#
+            r#"{"type":"execute","id":"i","page":"p","navigated":false,"result_limit_bytes":5,"environment":{"A":"b"},"code":"x\n"}"#
         );
     }
 }

@@ -32,6 +32,8 @@ pub(super) struct Live {
     pub(super) stdout: Pipe,
     pub(super) stderr: Pipe,
     pub(super) token: String,
+    /// [`Hub::navigations`] before the last execution: what it knows of for certain.
+    pub(super) navigations: u64,
 }
 
 impl Live {
@@ -86,6 +88,7 @@ impl Launched {
             channel: Channel::new(socket)?,
             sandbox,
             token,
+            navigations: 0,
         };
         Ok(Self { began, live })
     }

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 from weakref import WeakKeyDictionary
@@ -16,6 +17,8 @@ DRIVER_PRELOAD: Final = Path(__file__).parents[2] / "node" / "proxy-preload.mjs"
 
 # How long to wait for a page another client has just opened.
 PAGE_WAIT_SECONDS: Final = 5.0
+# How long Playwright may take to hear of what has happened; it takes some milliseconds.
+CATCH_UP_SECONDS: Final = 1.0
 
 
 class Browser:
@@ -50,8 +53,9 @@ class Browser:
             for page in context.pages:
                 await self._target_of(page)
 
-    async def bind(self, namespace: dict[str, object], target: str | None) -> None:
-        """Binds `page` to the target; `context`, `browser` and `playwright` where they are missing."""
+    async def bind(self, namespace: dict[str, object], target: str | None, *, navigated: bool) -> None:
+        """Binds `page` to the target; `context`, `browser` and `playwright` where they are missing.
+        When pages have `navigated`, Playwright has heard of it then."""
         browser = self._browser
         if browser is None or not await self._is_connected(browser):
             await self.connect()
@@ -64,6 +68,10 @@ class Browser:
         if browser.contexts:
             namespace.setdefault("context", browser.contexts[0])
         namespace["page"] = await self._find(target)
+        if navigated and browser.contexts:
+            # It answers in order. No page has to answer this; the code's own calls tell what fails.
+            with suppress(Exception):
+                await asyncio.wait_for(browser.contexts[0].cookies(), CATCH_UP_SECONDS)
 
     def moved_to(self, value: object, from_target: str | None) -> str | None:
         """The target of the page that user code made its own, if it is another one and known."""

@@ -104,7 +104,8 @@ class Runner:
         truncated = False
         try:
             if self._browser is not None:
-                await self._browser.bind(self._namespace, target)
+                navigated = frame.get("navigated") is True
+                await self._browser.bind(self._namespace, target, navigated=navigated)
             self._packages.refresh()
             program = self._compiler.compile(cast("str", frame["code"]))
             try:

@@ -69,8 +69,16 @@ struct FrameNavigated {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Frame {
     url: String,
+    parent_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WithinDocument {
+    frame_id: String,
 }
 
 #[derive(Deserialize)]
@@ -382,8 +390,17 @@ impl Driver {
             }
             "Page.loadEventFired" => return self.look(target),
             "Page.frameNavigated" => {
-                if let Some(told) = read::<FrameNavigated>(message) {
-                    self.shared.board().shown(&told.frame.url);
+                if let Some(FrameNavigated { frame }) = read(message) {
+                    let mut board = self.shared.board();
+                    board.shown(&frame.url);
+                    board.navigations += u64::from(frame.parent_id.is_none());
+                }
+                return;
+            }
+            "Page.navigatedWithinDocument" => {
+                // A page's own frame has the page's id.
+                if read(message).is_some_and(|told: WithinDocument| told.frame_id == target) {
+                    self.shared.board().navigations += 1;
                 }
                 return;
             }
