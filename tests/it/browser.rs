@@ -112,6 +112,40 @@ async fn code_may_keep_its_page_busy() {
 }
 
 #[tokio::test]
+async fn code_finds_the_page_where_others_took_it() {
+    let about = site().url("/about.html");
+    for _ in 0..5 {
+        let session = open("/about.html").await;
+        let code = "`${page.url()} ${await page.title()}`";
+        let want = format!("{about} About the almanac");
+        assert_eq!(session.node(code).await, want);
+        session.stop().await;
+    }
+    let session = open("/").await;
+    session.python("page.url").await;
+    for round in 0..10 {
+        let (python, node, bash) = {
+            let url = |by: &str| format!("{about}#{by}{round}");
+            (url("python"), url("node"), url("bash"))
+        };
+        session
+            .python(&format!("await page.goto('{python}')\n1"))
+            .await;
+        assert_eq!(session.node("page.url()").await, python);
+        session
+            .node(&format!(
+                "await page.goto('{node}'); await page.reload(); 0"
+            ))
+            .await;
+        assert_eq!(session.python("page.url").await, node);
+        session.bash(&format!("agent-browser open '{bash}'")).await;
+        assert_eq!(session.node("page.url()").await, bash);
+        assert_eq!(session.python("page.url").await, bash);
+    }
+    session.stop().await;
+}
+
+#[tokio::test]
 async fn popups_and_new_tabs() {
     let session = open("/workbench.html").await;
     let code = "const [popup] = await Promise.all([page.waitForEvent('popup'), page.click('#popup')]); \
