@@ -28,6 +28,8 @@ use common::{ground, leaks, rival, samples, weight};
 const COUNTS: [usize; 2] = [1, 8];
 /// What starting leaves behind is collected by then.
 const SETTLE: Duration = Duration::from_secs(3);
+/// After which it is idle: node gives memory back after 10 s.
+const IDLE: Duration = Duration::from_secs(15);
 /// Calls that are timed at each number of sessions.
 const CALLS: usize = 30;
 /// No session more when the host has less than this left, in MiB.
@@ -134,6 +136,9 @@ async fn sessions(scale: &mut Scale, count: usize) -> anyhow::Result<()> {
     tokio::time::sleep(SETTLE).await;
     let theirs = leaks::descendants(daemon.pid());
     let theirs = theirs.difference(&idle).cloned().collect();
+    let mib = weight::by_kind(&theirs).values().sum();
+    scale.add(count, "a session that ran code a moment ago", ALL, mib);
+    tokio::time::sleep(IDLE).await;
     let mut kinds = weight::by_kind(&theirs);
     let daemons = weight::of_daemon(daemon.pid(), &idle) - before;
     kinds.insert("more of the daemon", daemons.max(0.0));
@@ -145,7 +150,7 @@ async fn sessions(scale: &mut Scale, count: usize) -> anyhow::Result<()> {
         scale.add(1, "the daemon with its spawner, no session", ALL, before);
         open[0].good(Language::Python, ground::CODE).await;
         open[0].good(Language::Bash, ground::COMMAND).await;
-        tokio::time::sleep(SETTLE).await;
+        tokio::time::sleep(IDLE).await;
         let all = leaks::descendants(daemon.pid());
         let all = all.difference(&idle).cloned().collect();
         let mib = weight::by_kind(&all).values().sum();
@@ -165,7 +170,7 @@ async fn shells(scale: &mut Scale, count: usize) -> anyhow::Result<()> {
         ensure!(peer.ask("title")?.said == "", "a blank page has no title");
         open.push(peer);
     }
-    tokio::time::sleep(SETTLE).await;
+    tokio::time::sleep(SETTLE + IDLE).await;
     let (mut browsers, mut scripts) = (0.0, 0.0);
     for peer in &open {
         browsers += leaks::descendants(peer.pid())
