@@ -27,9 +27,6 @@ use super::{ClientKind, Error, Page, policy};
 const RECOVERY: Duration = Duration::from_secs(3);
 /// How long a page that crashed before may take to show that it was loaded again.
 const RELOADED: Duration = Duration::from_millis(500);
-/// How lately a page must have answered not to be asked before code runs. One that gets stuck by itself
-/// in that time is found after the code.
-const MOMENT: Duration = Duration::from_millis(100);
 /// How long closing a stuck page is waited for; Chromium takes 0.5 s.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 /// Attempts at opening a page when the last one has closed.
@@ -91,20 +88,17 @@ impl Hub {
     }
 
     /// The active page, if there is no need to wait for its answer: it has answered since code last
-    /// ran, some seconds ago at most. It is asked all the same, unless that was a moment ago:
+    /// ran, some seconds ago at most. It is asked all the same:
     /// [`Hub::mend_if_silent`] waits for the answer.
-    pub async fn trusted_page(&self) -> Option<(Page, Option<Asked>)> {
-        let (entry, since) = {
+    pub async fn trusted_page(&self) -> Option<(Page, Asked)> {
+        let entry = {
             let board = self.0.board();
-            let since = board.trusted_for().filter(|_| !board.is_held())?;
-            (board.pages.active()?.clone(), since)
+            let is_trusted = board.is_trusted() && !board.is_held();
+            board.pages.active().filter(|_| is_trusted)?.clone()
         };
         entry.session.as_ref()?;
-        if since < MOMENT {
-            return Some((entry.page, None));
-        }
         let answer = self.start_probe(&entry).await.ok()?;
-        Some((entry.page.clone(), Some(Asked { entry, answer })))
+        Some((entry.page.clone(), Asked { entry, answer }))
     }
 
     /// Waits for a page that was asked before code ran: whatever the code does to the page comes after

@@ -90,17 +90,16 @@ impl Board {
         });
     }
 
-    /// How long ago the active page has answered, if it is not too long ago and no code has run since.
-    pub(crate) fn trusted_for(&self) -> Option<Duration> {
+    /// Whether the active page has answered a moment ago, and no code has run since.
+    pub(crate) fn is_trusted(&self) -> bool {
         let (Some(answered), Some(active)) = (&self.answered, self.pages.active()) else {
-            return None;
+            return false;
         };
-        let is_trusted = answered.target == active.page.target_id
+        answered.target == active.page.target_id
             && answered.turns == self.turns
+            && answered.at.elapsed() < TRUST
             && !self.is_running()
-            && !(active.crashed || active.closing || active.dialog);
-        let since = answered.at.elapsed();
-        (is_trusted && since < TRUST).then_some(since)
+            && !(active.crashed || active.closing || active.dialog)
     }
 
     /// The clients of this token are to go.
@@ -168,28 +167,25 @@ mod tests {
         board
             .pages
             .seen(Page::new("1".into(), String::new(), String::new()), None);
-        assert!(board.trusted_for().is_none());
+        assert!(!board.is_trusted());
         board.answered("1", board.turns());
-        assert!(board.trusted_for().is_some());
+        assert!(board.is_trusted());
         board.execution_started("a");
-        assert!(board.trusted_for().is_none());
+        assert!(!board.is_trusted());
         let during = board.turns();
         board.execution_ended("a");
         board.answered("1", during);
-        assert!(
-            board.trusted_for().is_none(),
-            "asked before the code had ended"
-        );
+        assert!(!board.is_trusted(), "asked before the code had ended");
         board.answered("1", board.turns());
-        assert!(board.trusted_for().is_some());
+        assert!(board.is_trusted());
         board.pages.get_mut("1").unwrap().dialog = true;
-        assert!(board.trusted_for().is_none());
+        assert!(!board.is_trusted());
         board.pages.get_mut("1").unwrap().dialog = false;
         board
             .pages
             .seen(Page::new("2".into(), String::new(), String::new()), None);
         board.pages.activate("2");
-        assert!(board.trusted_for().is_none());
+        assert!(!board.is_trusted());
     }
 
     #[test]

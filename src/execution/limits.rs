@@ -47,7 +47,7 @@ const MIN_CPU_PERCENT: u32 = 10;
 /// With less, no runner starts: python keeps its own descriptors above what code is likely to use.
 const MIN_OPEN_FILES: u64 = 256;
 /// One page.
-const MIN_FILE_SIZE: Bytes = Bytes::kib(4);
+const MIN_FILE_SIZE: Bytes = Bytes::kib(256);
 
 /// With less, Chromium and one runner do not start: 128 MiB are too little.
 const MIN_SESSION_MEMORY: Bytes = Bytes::mib(256);
@@ -223,7 +223,7 @@ mod tests {
             ),
             (
                 |l| l.file_size = Bytes(1),
-                "a.file_size_bytes: is 1, too little to start anything: at least 4 KiB",
+                "a.file_size_bytes: is 1, too little to start anything: at least 256 KiB",
             ),
         ];
         for (change, message) in cases {

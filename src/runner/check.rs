@@ -42,9 +42,11 @@ impl PageCheck {
         Self { ended, task }
     }
 
-    /// The code has ended: waits for a repair that has begun. Whether the page was replaced.
-    pub(super) async fn finish(self) -> bool {
+    /// The code has ended: waits for a repair that has begun, unless the session ends. Whether the page was
+    /// replaced.
+    pub(super) async fn finish(self, session_end: &CancellationToken) -> bool {
         self.ended.cancel();
-        self.task.await.unwrap_or(false)
+        let replaced = session_end.run_until_cancelled(self.task).await;
+        replaced.is_some_and(|replaced| replaced.unwrap_or(false))
     }
 }

@@ -266,7 +266,7 @@ impl Worker {
         let lost = std::mem::take(&mut self.lost);
         self.used = true;
         let span = info_span!("execution", execution_id = %job.id, language = %self.language);
-        let alive = drive::run(live, &self.env, self.limits, job, lost)
+        let alive = drive::run(live, &self.env, self.limits, job, lost, &self.cancel)
             .instrument(span)
             .await;
         if !alive {

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedMutexGuard, mpsc};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use crate::cdp::Page;
@@ -62,6 +63,7 @@ pub(super) async fn run(
     limits: ExecutionLimits,
     job: Job,
     before_it: Lost,
+    session_end: &CancellationToken,
 ) -> bool {
     let Job {
         id,
@@ -76,14 +78,19 @@ pub(super) async fn run(
     // Output that came after the execution before belongs to nobody.
     live.stdout.drain();
     live.stderr.drain();
-    env.agent.settled().await;
+    if session_end
+        .run_until_cancelled(env.agent.settled())
+        .await
+        .is_none()
+    {
+        let _ = started.send(Err(super::Error::Cancelled));
+        return false;
+    }
     let opened = env.hub.pages_opened();
-    let known = std::mem::replace(&mut live.navigations, env.hub.navigations());
-    let navigated = live.navigations != known;
     let (page, replaced, check) = match env.hub.trusted_page().await {
         Some((page, asked)) => {
-            let check = asked.map(|asked| PageCheck::start(env.hub.clone(), asked));
-            (page, false, check)
+            let check = PageCheck::start(env.hub.clone(), asked);
+            (page, false, Some(check))
         }
         None => match env.hub.ensure_active_page().await {
             Ok((page, replaced)) => (page, replaced, None),
@@ -93,6 +100,8 @@ pub(super) async fn run(
             }
         },
     };
+    let known = std::mem::replace(&mut live.navigations, env.hub.navigations());
+    let navigated = live.navigations != known;
     let start_time = SystemTime::now();
     let began = Instant::now();
     let tokens = tokens(live, env, language);
@@ -147,11 +156,11 @@ pub(super) async fn run(
     if env.hub.pages_opened() != opened
         && let Some(settling) = settling.take()
     {
-        watch.alive = settling.finish(live, &page).await;
+        watch.alive = settling.finish(live, &page, session_end).await;
     }
     let checked = async {
         match check {
-            Some(check) => check.finish().await,
+            Some(check) => check.finish(session_end).await,
             None => replaced,
         }
     };
@@ -168,6 +177,11 @@ pub(super) async fn run(
         // What the code still does to the page until it is killed is to be seen.
         let (settled, replaced) = tokio::join!(biased; watch.settle(live, env), checked);
         (settled, env.hub.look_at_active_page().await, replaced)
+    };
+    // It is another one by now.
+    let active = match replaced {
+        true => env.hub.look_at_active_page().await,
+        false => active,
     };
     for token in &tokens {
         env.hub.execution_ended(token);
@@ -221,7 +235,7 @@ pub(super) async fn run(
     last_events.push(ExecutionEvent::Finished(Box::new(report)));
     hand_over(events, last_events);
     if let Some(settling) = settling {
-        watch.alive = settling.finish(live, &page).await;
+        watch.alive = settling.finish(live, &page, session_end).await;
     }
     if watch.alive {
         env.hub.ask_active_page().await;
@@ -249,11 +263,12 @@ impl<'a> Settling<'a> {
 
     /// Waits until it is, and makes the page it is on the active one, unless that is the one the code
     /// was `given`. Whether the runner can take another execution.
-    async fn finish(self, live: &mut Live, given: &Page) -> bool {
+    async fn finish(self, live: &mut Live, given: &Page, session_end: &CancellationToken) -> bool {
         let settled = async {
             tokio::select! {
                 frame = live.channel.receive(SHORT_LINE) => frame.ok().flatten(),
                 _ = live.sandbox.wait() => None,
+                () = session_end.cancelled() => None,
             }
         };
         match tokio::time::timeout(SETTLE_LIMIT, settled).await {
@@ -328,7 +343,7 @@ impl Watch {
         navigated: bool,
         options: &ExecutionOptions,
         events: &mpsc::Sender<ExecutionEvent>,
-        cancel: &tokio_util::sync::CancellationToken,
+        cancel: &CancellationToken,
     ) {
         let (handoffs, control) = (env.hub.handoffs(), env.hub.control());
         let deadline = time_is_over(

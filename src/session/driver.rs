@@ -96,21 +96,26 @@ async fn start(
     let build = Build::of(&shared.options);
     // What was saved is put in place before a browser starts.
     let fits = saved.is_none().then(|| build.clone());
-    let kit = match kits.take(fits).await {
-        Some(kit) => kit.adopt(shared.id).await.map(Some),
-        None => Ok(None),
-    };
-    let kit = kit.unwrap_or_else(|error| {
-        warn!(error = %Chain(&error), "kit not used");
-        None
-    });
-    let restored = match kit {
+    let is_warm = match kits.take(fits).await {
         Some(kit) => {
-            *parts = kit;
+            *parts = kit.adopt(shared.id);
+            match parts.take_share().await {
+                Ok(()) => true,
+                Err(error) => {
+                    warn!(error = %Chain(&error), "kit not used");
+                    std::mem::take(parts).end().await;
+                    false
+                }
+            }
+        }
+        None => false,
+    };
+    let restored = match is_warm {
+        true => {
             shared.set_warm();
             None
         }
-        None => {
+        false => {
             let unpack = async |space: Arc<Space>| match saved {
                 Some(saved) => profiles::unpack(saved, shared, deps, &space)
                     .await

@@ -230,6 +230,17 @@ impl Parts {
         }
     }
 
+    /// Takes a session's share of the cores; a kit has less.
+    ///
+    /// # Errors
+    /// When the sandboxes' group cannot be changed.
+    pub(super) async fn take_share(&self) -> Result<(), Error> {
+        match &self.space {
+            Some(space) => space.weigh(Weight::Normal).await.map_err(sandbox_error),
+            None => Ok(()),
+        }
+    }
+
     /// Ends everything that is left; returns when nothing of it is.
     pub(super) async fn end(mut self) {
         self.end_contexts().await;
@@ -336,24 +347,11 @@ impl Kit {
         has_browser && self.parts.contexts.values().all(Context::is_connected)
     }
 
-    /// It is this session's from now on.
-    ///
-    /// # Errors
-    /// When it could not be given its share of the cores; it is ended then.
-    pub(super) async fn adopt(self, session: SessionId) -> Result<Parts, Error> {
+    /// Its parts are this session's from now on.
+    pub(super) fn adopt(self, session: SessionId) -> Parts {
         self.span
             .record("session_id", tracing::field::display(session));
-        let weighed = match &self.parts.space {
-            Some(space) => space.weigh(Weight::Normal).await,
-            None => Ok(()),
-        };
-        match weighed {
-            Ok(()) => Ok(self.parts),
-            Err(error) => {
-                self.parts.end().await;
-                Err(sandbox_error(error))
-            }
-        }
+        self.parts
     }
 
     /// Ends it; returns when nothing of it is left.

@@ -206,8 +206,13 @@ impl Pool {
                     Some(request) => self.answer(request, sessions(), &mut leaving),
                     None => break,
                 },
-                Some(built) = building.join_next() => self.built(built.ok()),
-                Some(()) = async { leaving.join_next().await.map(drop) } => {}
+                Some(built) = building.join_next() => {
+                    self.built(built.ok(), &mut leaving);
+                    self.let_in(sessions(), &mut leaving);
+                }
+                Some(()) = async { leaving.join_next().await.map(drop) } => {
+                    self.let_in(sessions(), &mut leaving);
+                }
                 _ = look.tick() => self.look(sessions(), &mut leaving),
                 () = turn, if wants => self.begin(&mut building),
             }
@@ -238,6 +243,12 @@ impl Pool {
         self.building.is_none() && kits < self.config.size && sessions + kits < self.most
     }
 
+    /// Whether sessions have no room because of kits, those that are ending too.
+    fn is_full(&self, sessions: usize, leaving: usize) -> bool {
+        let kits = self.ready.len() + usize::from(self.building.is_some()) + leaving;
+        kits > 0 && sessions + kits > self.most
+    }
+
     /// How many kits have no room beside this many sessions.
     fn too_many(&self, sessions: usize) -> usize {
         let kits = self.ready.len() + usize::from(self.building.is_some());
@@ -254,7 +265,7 @@ impl Pool {
             }
             return;
         }
-        if self.too_many(sessions) == 0 {
+        if !self.is_full(sessions, leaving.len()) {
             // Nobody may be waiting any more.
             drop(reply.send(None));
         } else if let Some(kit) = self.ready.pop_front() {
@@ -319,12 +330,15 @@ impl Pool {
     }
 
     /// What came of a build; nothing if it panicked.
-    fn built(&mut self, built: Option<Result<Kit, BuildError>>) {
+    fn built(&mut self, built: Option<Result<Kit, BuildError>>, leaving: &mut JoinSet<()>) {
         self.building = None;
         let why = match built {
             Some(Ok(kit)) => {
                 self.failures.end();
                 self.ready.push_back(kit);
+                if !self.wait_for_room.is_empty() {
+                    self.give_up("a session waits for its room", leaving);
+                }
                 None
             }
             Some(Err(BuildError::Cancelled)) => None,
@@ -334,8 +348,16 @@ impl Pool {
         if let Some(why) = why {
             self.not_before = Instant::now() + self.failures.add(why);
         }
-        for reply in self.wait_for_room.drain(..) {
-            drop(reply.send(None));
+    }
+
+    /// Tells the sessions that wait for room when there is some.
+    fn let_in(&mut self, sessions: usize, leaving: &mut JoinSet<()>) {
+        if !self.is_full(sessions, leaving.len()) {
+            for reply in self.wait_for_room.drain(..) {
+                drop(reply.send(None));
+            }
+        } else if !self.wait_for_room.is_empty() && leaving.is_empty() && self.building.is_none() {
+            self.give_up("a session waits for its room", leaving);
         }
     }
 }

@@ -39,6 +39,19 @@ async fn open_files_end_at_the_limit() {
 }
 
 #[tokio::test]
+async fn every_language_starts_with_the_least_file_size() {
+    for world in World::all().await {
+        let limits = ExecutionLimits {
+            file_size_bytes: MIB / 4,
+            ..ExecutionLimits::default()
+        };
+        let session = world.open_contexts(limits).await;
+        goes_on(&session).await;
+        session.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn a_file_ends_at_its_limit_by_error_or_signal() {
     for world in World::all().await {
         let limits = ExecutionLimits {
