@@ -15,7 +15,7 @@ HttpsUpgrades,MediaRouter,NetworkTimeServiceQuerying,OptimizationHints,PaintHold
 RenderDocument,Translate";
 
 /// What every browser is started with.
-const FIXED: [&str; 31] = [
+const FIXED: [&str; 30] = [
     "--headless",
     "--remote-debugging-pipe",
     // A tmpfs of its own: neither the code nor another session can read it.
@@ -25,9 +25,6 @@ const FIXED: [&str; 31] = [
     // Headless shell has it off: a frame of another site would share the page's process, and a
     // renderer that is taken over would hold the data of both.
     "--site-per-process",
-    // On Linux its process has no sandbox of its own and sees what the browser's process sees; without
-    // one a session needs 9 MiB less.
-    "--enable-features=NetworkServiceInProcess2",
     // Without this, loopback addresses bypass the proxy.
     "--proxy-bypass-list=<-loopback>",
     "--disable-quic",

@@ -23,7 +23,7 @@ const DRAG: &str = "Input.dispatchDragEvent";
 /// Frames asked for what is selected in them.
 const COPIED_FROM: usize = 16;
 /// How long nothing else is done for a copy: a page with a dialog open answers nothing.
-const COPY_LIMIT: Duration = Duration::from_millis(500);
+const COPY_LIMIT: Duration = Duration::from_secs(2);
 /// Answers waited for beyond which everything is: the rest is for what the director asks itself.
 const MAX_ACTS: usize = MAX_ANSWERS / 2;
 
