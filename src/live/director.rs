@@ -76,6 +76,8 @@ enum What {
 struct Done {
     session: Option<String>,
     what: What,
+    /// It could open a page.
+    opens: bool,
     answer: Result<Bytes, cdp::Error>,
 }
 
@@ -157,7 +159,9 @@ struct Director {
     answered: Option<u64>,
     /// What a person has made the viewport.
     viewport: Option<(u32, u32)>,
-    /// When a person did something.
+    /// What a person did that may open a page, and is not answered.
+    acting: usize,
+    /// When the last of it was asked for or answered.
     acted: Option<Instant>,
     /// What is selected is being read.
     copying: Option<Copying>,
@@ -215,6 +219,7 @@ impl Director {
             holder: None,
             answered: None,
             viewport: None,
+            acting: 0,
             acted: None,
             copying: None,
             pointer: (0.0, 0.0),
@@ -315,6 +320,7 @@ impl Director {
             let done = Done {
                 session,
                 what,
+                opens: false,
                 answer,
             };
             self.answers.push(std::future::ready(done).boxed());
@@ -324,6 +330,11 @@ impl Director {
             .client
             .send(session.as_deref(), method, &params)
             .await?;
+        let opens = acts::may_open(method, &params);
+        if opens {
+            self.acting += 1;
+            self.acted = Some(Instant::now());
+        }
         let limit = ANSWER_LIMIT;
         let answer = async move {
             let answer = match timeout(limit, sent.answer()).await {
@@ -336,6 +347,7 @@ impl Director {
             Done {
                 session,
                 what,
+                opens,
                 answer,
             }
         };

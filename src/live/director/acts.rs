@@ -49,9 +49,6 @@ impl Director {
             reply.note(BUSY);
             return Ok(());
         }
-        if may_open(&act) {
-            self.acted = Some(Instant::now());
-        }
         self.held.did(viewer, &act);
         self.perform(act, reply).await?;
         // It may have gone, or control have changed, since it did this.
@@ -263,6 +260,7 @@ impl Director {
             Done {
                 session: None,
                 what: What::Told(reply),
+                opens: false,
                 answer: answered.map(|()| Bytes::new()),
             }
         };
@@ -393,10 +391,15 @@ impl Director {
 }
 
 /// Whether a page may open because of it: by a press, a key, or a new tab.
-fn may_open(act: &FromViewer) -> bool {
-    match act {
-        FromViewer::Mouse(mouse) => matches!(mouse.kind, MouseKind::Down | MouseKind::Up),
-        FromViewer::Touch(_) | FromViewer::Key(_) | FromViewer::Tab(_) => true,
+pub(super) fn may_open(method: &str, params: &serde_json::Value) -> bool {
+    match method {
+        "Input.dispatchMouseEvent" => {
+            matches!(
+                params["type"].as_str(),
+                Some("mousePressed" | "mouseReleased")
+            )
+        }
+        "Input.dispatchTouchEvent" | "Input.dispatchKeyEvent" | "Target.createTarget" => true,
         _ => false,
     }
 }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{Asking, BINDING, Director, Done, MAX_WORLDS, What};
 use crate::cdp;
@@ -338,8 +339,13 @@ impl Director {
         let Done {
             session,
             what,
+            opens,
             answer,
         } = done;
+        if opens {
+            self.acting -= 1;
+            self.acted = Some(Instant::now());
+        }
         if matches!(what, What::Scale | What::Screenshot) {
             self.is_shooting = false;
         }

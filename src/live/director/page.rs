@@ -11,7 +11,7 @@ use super::{BINDING, Director, RETRY, Shown, What};
 use crate::cdp::{self, Page};
 use crate::live::scene::TabShown;
 
-/// A page that opens so soon after a person did something is theirs, and shown.
+/// A page that opens so soon after what a person did was answered is theirs, and shown; so is any before.
 const OWN_POPUP: Duration = Duration::from_secs(2);
 /// How long a page that is left may take to let go of what people held down on it.
 const LETTING_GO: Duration = Duration::from_secs(3);
@@ -182,8 +182,8 @@ impl Director {
     /// A page was opened: by a person, who goes on with it; or by the page that is shown, to be seen
     /// while it is there. To code the active page is the same.
     pub(super) async fn opened(&mut self, page: &Page) -> Result<(), cdp::Error> {
-        let is_own = self.acted.is_some_and(|acted| acted.elapsed() < OWN_POPUP);
-        if is_own {
+        let is_just_done = self.acted.is_some_and(|acted| acted.elapsed() < OWN_POPUP);
+        if self.acting > 0 || is_just_done {
             self.hub.set_active_page(&page.target_id);
             return Ok(());
         }

@@ -30,8 +30,12 @@ test('alert, confirm, prompt and beforeunload', async () => {
   const { session, viewer } = both;
   const { frame } = viewer;
   const { keyboard } = viewer.page;
+  const opens = () => frame.waitForSelector('#ask', { state: 'visible' });
+  /** The same question may be next, whose answer would go to this one. */
+  const closes = () => frame.waitForSelector('#ask', { state: 'hidden' });
   const asked = async (selector, title, text) => {
     await viewer.click(session, selector);
+    await opens();
     await viewer.shows('#ask-title', title);
     await viewer.shows('#ask-text', text);
   };
@@ -39,29 +43,37 @@ test('alert, confirm, prompt and beforeunload', async () => {
   await asked('#alert', host, 'The tide is turning');
   assert.equal(await frame.isVisible('#ask-no'), false);
   await keyboard.press('Enter');
+  await closes();
   await session.becomes(ANSWER, 'alert closed');
   await asked('#confirm', host, 'Leave the harbour?');
   await frame.click('#ask-yes');
+  await closes();
   await session.becomes(ANSWER, 'confirm: true');
   await asked('#confirm', host, 'Leave the harbour?');
   await keyboard.press('Escape');
+  await closes();
   await session.becomes(ANSWER, 'confirm: false');
   await asked('#prompt', host, 'Name of the boat?');
   assert.equal(await frame.inputValue('#ask-value'), 'Petrel');
   await keyboard.type('Kittiwake');
   await keyboard.press('Enter');
+  await closes();
   await session.becomes(ANSWER, 'prompt: Kittiwake');
   // The keys go to the page again.
   await eventually(async () => assert.equal(await focused(viewer), 'keys'));
   await viewer.click(session, '#beforeunload');
   await session.becomes(ANSWER, 'beforeunload armed');
   await frame.click('#reload');
+  await opens();
   await viewer.shows('#ask-title', 'Leave this page?');
   await frame.click('#ask-no');
+  await closes();
   await session.becomes(ANSWER, 'beforeunload armed');
   await frame.click('#reload');
+  await opens();
   await viewer.shows('#ask-title', 'Leave this page?');
   await frame.click('#ask-yes');
+  await closes();
   await session.becomes(ANSWER, '');
   await ends(both);
 });
