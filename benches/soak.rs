@@ -28,11 +28,6 @@ use common::{client, ground, leaks, plot, samples, site};
 /// How often the daemon is counted in a run, about.
 const COUNTS: usize = 50;
 const PER_SESSION: usize = 5;
-/// Of what never ends by itself.
-const TIMEOUT: prost_types::Duration = prost_types::Duration {
-    seconds: 0,
-    nanos: 300_000_000,
-};
 /// Connections of clients that come and go.
 const SPARE_DESCRIPTORS: f64 = 4.0;
 const MEMORY: &str = "daemon and spawner, RSS, MiB";
@@ -186,7 +181,7 @@ async fn execute(session: &OpenSession, kind: &Kind) -> anyhow::Result<Duration>
     let mut options = session.options(kind.language, kind.code);
     options.fresh = kind.is_fresh;
     if kind.ends == Outcome::TimedOut {
-        options.timeout = Some(TIMEOUT);
+        options.timeout = client::seconds(1);
     }
     let begun = Instant::now();
     let reply = session.run(options).await;
