@@ -169,6 +169,26 @@ async fn popups_that_a_person_opens_are_shown_and_tabs_are_theirs() {
 }
 
 #[tokio::test]
+async fn a_popup_that_a_slow_page_opens_is_its_persons_too() {
+    let http = http();
+    let (session, mut viewer) = taken(&http, "/workbench.html").await;
+    let slow = "await page.evaluate(() => document.querySelector('#popup').addEventListener('click', \
+        () => { const end = Date.now() + 3000; while (Date.now() < end); }, true)); 1";
+    ignoring(&http, &session, slow).await;
+    let (x, y) = place(&http, &session, "#popup").await;
+    viewer.click(x, y).await;
+    viewer
+        .until(|message| {
+            let url = active(message).and_then(|tab| tab["url"].as_str());
+            url.is_some_and(|url| url.ends_with("/article.html"))
+        })
+        .await;
+    let url = ignoring(&http, &session, "page.url()").await;
+    assert!(url.as_str().unwrap().ends_with("/article.html"), "{url}");
+    http.delete(&path(&session)).await.good();
+}
+
+#[tokio::test]
 async fn a_person_goes_to_pages_back_and_forward() {
     let http = http();
     let (session, mut viewer) = taken(&http, "/").await;
