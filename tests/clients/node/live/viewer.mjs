@@ -93,6 +93,8 @@ export class Viewer {
 
   /** The same of a point in the session's page. */
   async pointAt(session, x, y) {
+    // Of a page that is not shown yet there is nothing to act on.
+    await this.frame.waitForSelector('#picture', { state: 'visible' });
     const canvas = await this.frame.locator('#picture').boundingBox();
     const size = await session.see('({ width: innerWidth, height: innerHeight })');
     return {
