@@ -324,7 +324,9 @@ impl Director {
             "width": width, "height": height, "deviceScaleFactor": 0, "mobile": false,
         });
         self.tell_page("Emulation.setDeviceMetricsOverride", params, What::Nothing)
-            .await
+            .await?;
+        self.shoot_soon();
+        Ok(())
     }
 
     async fn copy(&mut self, reply: Reply) -> Result<(), cdp::Error> {

@@ -54,7 +54,7 @@ impl Settings {
 pub(super) struct Cast {
     settings: Settings,
     since: Instant,
-    /// A picture has come since the screenshot was asked for.
+    /// A picture of the right size has come since the screenshot was asked for.
     is_seen: bool,
     /// One may have been lost.
     is_behind: bool,
@@ -147,8 +147,12 @@ impl Director {
             tracing::debug!("a picture was not understood");
             return Ok(());
         };
-        cast.shot = None;
-        cast.is_seen = true;
+        let size = (u32::from(picture.width), u32::from(picture.height));
+        // One of the size the page had before is not the one that is waited for.
+        if self.viewport.is_none_or(|viewport| viewport == size) {
+            cast.shot = None;
+            cast.is_seen = true;
+        }
         cast.pending.push_back((self.number + 1, acknowledge));
         cast.is_behind |= cast.pending.len() >= IN_FLIGHT;
         self.publish(picture);
@@ -199,6 +203,14 @@ impl Director {
         let params = json!({ "format": "jpeg", "quality": quality, "optimizeForSpeed": true });
         self.tell_page("Page.captureScreenshot", params, What::Screenshot)
             .await
+    }
+
+    /// The page is about to look different, which a screencast may miss: a screenshot is taken unless it does not.
+    pub(super) fn shoot_soon(&mut self) {
+        let cast = self.shown.as_mut().and_then(|shown| shown.cast.as_mut());
+        if let Some(cast) = cast {
+            cast.shot = Some(Instant::now() + LAST);
+        }
     }
 
     /// It did not answer: it is asked again later.
