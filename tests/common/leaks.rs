@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// One process, told from a later one with the same pid.
+/// One process, told from a later one with the same pid. Earlier ones come first: pids begin anew.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Process {
-    /// Its pid.
-    pub(crate) pid: u32,
     /// When it started, in clock ticks after boot.
     pub(crate) start_time: u64,
+    /// Its pid.
+    pub(crate) pid: u32,
     /// Its command name.
     pub(crate) name: String,
 }
@@ -38,8 +38,8 @@ fn stat(pid: u32) -> Option<Stat> {
     let fields: Vec<&str> = after.split_whitespace().collect();
     Some(Stat {
         process: Process {
-            pid,
             start_time: fields.get(19)?.parse().ok()?,
+            pid,
             name,
         },
         parent: fields.get(1)?.parse().ok()?,

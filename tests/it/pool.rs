@@ -2,7 +2,8 @@
 
 mod upkeep;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::time::{Duration, SystemTime};
 
 use pagebox::grpc::v1::daemon_service_client::DaemonServiceClient;
@@ -136,8 +137,10 @@ async fn a_kit_is_used_once_and_shares_nothing() {
     }
     one.stop().await;
     if nix_is_root() {
-        let uids: BTreeSet<u32> = browsers(&daemon).iter().filter_map(uid).collect();
-        assert_eq!(uids.len(), browsers_of_sessions(&daemon), "{uids:?}");
+        let owners = spaces_of_browsers(&daemon);
+        let all: BTreeSet<u32> = owners.values().flatten().copied().collect();
+        assert!(owners.len() >= 2, "{owners:?}");
+        assert_eq!(all.len(), owners.len(), "{owners:?}");
     }
 }
 
@@ -154,14 +157,19 @@ fn uid(process: &Process) -> Option<u32> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// How many groups there are of processes that share a control group's space.
-fn browsers_of_sessions(daemon: &Daemon) -> usize {
-    let spaces: BTreeSet<_> = browsers(daemon)
-        .iter()
-        .flat_map(|process| spaces(&BTreeSet::from([process.clone()])))
-        .map(|path| path.file_name().map(std::ffi::OsStr::to_owned))
-        .collect();
-    spaces.len()
+/// The spaces that browsers run in, each with the users they run as.
+fn spaces_of_browsers(daemon: &Daemon) -> BTreeMap<OsString, BTreeSet<u32>> {
+    let mut owners: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    for (space, uid) in browsers(daemon).iter().filter_map(space_and_uid) {
+        owners.entry(space).or_default().insert(uid);
+    }
+    owners
+}
+
+/// The space a process is in and the user it is of; none for one that has just gone.
+fn space_and_uid(process: &Process) -> Option<(OsString, u32)> {
+    let space = spaces(&BTreeSet::from([process.clone()])).pop_first()?;
+    Some((space.file_name()?.to_owned(), uid(process)?))
 }
 
 /// The control groups of the spaces these processes are in.

@@ -6,7 +6,7 @@ use pagebox::grpc::v1::execution_options::Place;
 use pagebox::grpc::v1::{ExecutionOptions, Language, SessionOptions};
 
 use super::{
-    BUILT, browsers, browsers_of_sessions, built, create, has_built, plain, pool, spaces, start,
+    BUILT, browsers, built, create, has_built, plain, pool, spaces, spaces_of_browsers, start,
     with_a_kit,
 };
 use crate::client::reason;
@@ -57,7 +57,7 @@ async fn a_kit_that_dies_or_is_old_is_replaced() {
     let (young, client) = with_a_kit("[pool]\nmax_age = \"1s\"\nmemory_left = \"0\"\n").await;
     has_built(&young, 3).await;
     eventually(Duration::from_secs(10), async || {
-        let count = browsers_of_sessions(&young);
+        let count = spaces_of_browsers(&young).len();
         (count <= 1)
             .then_some(())
             .ok_or(format!("{count} kits at once"))
