@@ -72,10 +72,11 @@ pub(super) struct DownloadShown {
 }
 
 impl DownloadShown {
-    pub(super) fn message(&self) -> Value {
+    /// `old`: it began before whom this is for was there.
+    fn message(&self, old: bool) -> Value {
         json!({
             "type": "download", "id": self.id, "name": self.name, "path": self.path,
-            "state": self.state, "received": self.received, "total": self.total,
+            "state": self.state, "received": self.received, "total": self.total, "old": old,
         })
     }
 }
@@ -146,9 +147,11 @@ impl Scene {
         })
     }
 
-    /// The other messages of this scene for one that knew `before`.
-    pub(super) fn news(&self, before: &Self) -> Vec<Value> {
+    /// The other messages of this scene for one that knew `before`; none: it knew nothing.
+    pub(super) fn news(&self, before: Option<&Self>) -> Vec<Value> {
         let mut news = Vec::new();
+        let (old, nothing) = (before.is_none(), Self::default());
+        let before = before.unwrap_or(&nothing);
         if self.dialog != before.dialog {
             news.push(match &self.dialog {
                 None => json!({ "type": "dialog", "kind": null }),
@@ -185,7 +188,7 @@ impl Scene {
         }
         let downloads = self.downloads.iter();
         let changed = downloads.filter(|download| !before.downloads.contains(download));
-        news.extend(changed.map(DownloadShown::message));
+        news.extend(changed.map(|download| download.message(old)));
         news
     }
 }
@@ -215,7 +218,8 @@ mod tests {
     #[test]
     fn a_viewer_is_told_what_is_new_to_it() {
         let empty = Scene::default();
-        assert_eq!(empty.news(&empty), Vec::<Value>::new());
+        assert_eq!(empty.news(None), Vec::<Value>::new());
+        assert_eq!(empty.news(Some(&empty)), Vec::<Value>::new());
         let mut scene = Scene {
             dialog: Some(Dialog {
                 id: 1,
@@ -233,14 +237,31 @@ mod tests {
                 .map(|m| m["type"].as_str().unwrap().to_owned())
                 .collect()
         };
-        assert_eq!(kinds(scene.news(&empty)), ["dialog", "cursor", "download"]);
+        assert_eq!(
+            kinds(scene.news(Some(&empty))),
+            ["dialog", "cursor", "download"]
+        );
         let before = scene.clone();
         scene.download(download("1", 5.0));
         scene.download(download("2", 0.0));
         scene.dialog = None;
-        let news = scene.news(&before);
+        let news = scene.news(Some(&before));
         assert_eq!(news[0], json!({ "type": "dialog", "kind": null }));
         assert_eq!(kinds(news), ["dialog", "download", "download"]);
+    }
+
+    #[test]
+    fn a_download_that_was_over_at_once_is_not_an_old_one() {
+        let mut scene = Scene::default();
+        scene.download(DownloadShown {
+            state: "done",
+            ..download("1", 9.0)
+        });
+        let (late, there) = (scene.news(None), scene.news(Some(&Scene::default())));
+        assert_eq!(
+            (&late[0]["old"], &there[0]["old"]),
+            (&json!(true), &json!(false))
+        );
     }
 
     #[test]
@@ -264,7 +285,7 @@ mod tests {
             }),
             ..Scene::default()
         };
-        let news = asks(2).news(&asks(1));
+        let news = asks(2).news(Some(&asks(1)));
         assert_eq!((news.len(), &news[0]["id"]), (1, &json!(2)));
     }
 

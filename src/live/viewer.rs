@@ -523,7 +523,7 @@ fn picture(seat: &Seat, frame: &Arc<Frame>) -> Message {
 /// What a viewer knows.
 #[derive(Default)]
 struct Told {
-    scene: Scene,
+    scene: Option<Scene>,
     state: Value,
 }
 
@@ -536,7 +536,9 @@ impl Told {
         control: &watch::Receiver<Control>,
     ) -> Vec<Message> {
         let mut news = Vec::new();
-        let scene = scene.unwrap_or_else(|| self.scene.clone());
+        let Some(scene) = scene.or_else(|| self.scene.clone()) else {
+            return news;
+        };
         let control = control.borrow().clone();
         let holder = match control.holder {
             None => "code",
@@ -547,7 +549,8 @@ impl Told {
             "holder": holder, "waiting": control.waiting.len(), "reason": scene.reason,
         });
         // Before its address.
-        if scene.turns_from(&self.scene) {
+        let before = self.scene.as_ref();
+        if before.is_some_and(|before| scene.turns_from(before)) {
             news.push(text(&json!({ "type": "blank" })));
         }
         let state = scene.state(&control);
@@ -561,8 +564,8 @@ impl Told {
             news.push(text(&message));
             self.state = state;
         }
-        news.extend(scene.news(&self.scene).iter().map(text));
-        self.scene = scene;
+        news.extend(scene.news(self.scene.as_ref()).iter().map(text));
+        self.scene = Some(scene);
         news
     }
 }

@@ -68,7 +68,7 @@ export class Files {
   }
 }
 
-/** @typedef {{id: unknown, name: string, path: string, state: 'running' | 'done' | 'failed', received: number, total: number | null}} Download */
+/** @typedef {{id: unknown, name: string, path: string, state: 'running' | 'done' | 'failed', received: number, total: number | null, old: boolean}} Download */
 
 export class Downloads {
   #files;
@@ -89,8 +89,9 @@ export class Downloads {
     this.#known.set(download.id, { item, state: download.state });
     this.#fill(item, download);
     if (!before) this.#add(item);
-    // Not of what was over before this viewer came.
-    const isNews = before ? before.state !== download.state : download.state === 'running';
+    // Not of what was over before this viewer came; what was over at once is told of like any other.
+    const wasOver = download.old && download.state !== 'running';
+    const isNews = before ? before.state !== download.state : !wasOver;
     if (isNews) note(news(download));
   }
 
