@@ -293,9 +293,16 @@ impl Director {
         }
     }
 
-    /// Does what people did before something else changed.
+    /// Does what people did before something else changed; not before a selection is read that it would
+    /// take away, if somebody is there to have it.
     async fn act_before(&mut self, inbox: &mut mpsc::Receiver<Command>) -> Result<(), cdp::Error> {
         for _ in 0..inbox.len() {
+            if self.stage.wanted().viewers == 0 {
+                self.copying = None;
+            }
+            if self.copying.is_some() {
+                break;
+            }
             let Ok(command) = inbox.try_recv() else { break };
             self.act(command).await?;
         }
