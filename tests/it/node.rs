@@ -1,5 +1,6 @@
 //! Node executions: results, declarations, imports, errors, the page.
 
+use std::path::Path;
 use std::time::Duration;
 
 use pagebox::grpc::v1::{Language, Outcome};
@@ -275,6 +276,11 @@ fn load_playwright(cache: Option<&[u8]>, arguments: &[&str]) -> (String, tempfil
     let loader = concat!(env!("CARGO_MANIFEST_DIR"), "/runners/node/playwright.mjs");
     let package = directory.join("node_modules/playwright-core");
     std::fs::create_dir_all(package.join("lib")).unwrap();
+    let acorn = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/runners/node/node_modules/acorn"
+    );
+    std::os::unix::fs::symlink(acorn, directory.join("node_modules/acorn")).unwrap();
     std::fs::copy(loader, directory.join("playwright.mjs")).unwrap();
     std::fs::write(
         package.join("index.js"),
@@ -285,6 +291,8 @@ fn load_playwright(cache: Option<&[u8]>, arguments: &[&str]) -> (String, tempfil
     std::fs::write(
         &bundle,
         "exports.chromium = { connectOverCDP: async () => require('./utilsBundle.js') };\n\
+         // Ærø, which goes\n\
+         exports.odd = [ `a  ${ /* goes */ 1 + +1 }  Ærø` , /  \\/\\*/ .source, 8 / 2 / 1, 'b // c' ]\n\
          exports.from = require('node:path').basename(__filename);",
     )
     .unwrap();
@@ -295,7 +303,8 @@ fn load_playwright(cache: Option<&[u8]>, arguments: &[&str]) -> (String, tempfil
     let main = directory.join("main.mjs");
     std::fs::write(
         &main,
-        "import { playwright } from './playwright.mjs'; console.log(playwright().from);",
+        "import { playwright } from './playwright.mjs'; const { from, odd } = playwright(); \
+         console.log(from, odd.join());",
     )
     .unwrap();
     let program = if arguments.is_empty() {
@@ -303,6 +312,10 @@ fn load_playwright(cache: Option<&[u8]>, arguments: &[&str]) -> (String, tempfil
     } else {
         directory.join("playwright.mjs")
     };
+    (run_node(&program, arguments), kept)
+}
+
+fn run_node(program: &Path, arguments: &[&str]) -> String {
     let output = std::process::Command::new("node")
         .arg(program)
         .args(arguments)
@@ -310,16 +323,22 @@ fn load_playwright(cache: Option<&[u8]>, arguments: &[&str]) -> (String, tempfil
         .unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{stderr}");
-    let stdout = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    (stdout, kept)
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
 #[test]
 fn playwright_loads_with_and_without_a_code_cache() {
+    let loaded = r"coreBundle.js a  2  Ærø,  \/\*,4,b // c";
     let (printed, made) = load_playwright(None, &["--cache"]);
     assert_eq!(printed, "");
-    let cache = "node_modules/playwright-core/lib/coreBundle.js.cache";
+    assert_eq!(run_node(&made.path().join("main.mjs"), &[]), loaded);
+    let bundle = "node_modules/playwright-core/lib/coreBundle.js";
+    let text = std::fs::read_to_string(made.path().join(bundle)).unwrap();
+    assert!(text.is_ascii() && !text.contains("goes"), "{text}");
+    assert!(text.contains("[`a  ${1 + +1}  \\u00c6"), "{text}");
+    let cache = format!("{bundle}.cache");
     let made = std::fs::read(made.path().join(cache)).unwrap();
+    // The second is of a text of another length.
     for cache in [
         None,
         Some(&made[..]),
@@ -327,7 +346,7 @@ fn playwright_loads_with_and_without_a_code_cache() {
         Some(b"x"),
         Some(b""),
     ] {
-        assert_eq!(load_playwright(cache, &[]).0, "coreBundle.js", "{cache:?}");
+        assert_eq!(load_playwright(cache, &[]).0, loaded, "{cache:?}");
     }
 }
 
