@@ -307,10 +307,11 @@ async fn downloads_are_told_of_and_can_be_taken_out() {
     let (session, mut viewer) = taken(&http, "/workbench.html").await;
     let (x, y) = place(&http, &session, "#download").await;
     viewer.click(x, y).await;
-    let done = viewer
+    let mut done = viewer
         .until(|message| message["type"] == "download" && message["state"] == "done")
         .await;
     assert_eq!(done["name"], "report.csv");
+    assert_eq!(done["old"], false);
     let rest = format!("path={}", done["path"].as_str().expect("a path"));
     let (status, body) = send(&http, &session, Method::GET, &rest, "").await;
     assert_eq!(status, 200);
@@ -321,6 +322,7 @@ async fn downloads_are_told_of_and_can_be_taken_out() {
     let token = token_of(&session, "interactiveLiveViewUrl");
     let mut viewer = Viewer::come(&http, &session, token).await;
     let again = viewer.until(|message| message["type"] == "download").await;
+    done["old"] = true.into();
     assert_eq!(again, done);
     http.delete(&path(&session)).await.good();
 }
