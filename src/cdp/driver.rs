@@ -152,6 +152,8 @@ enum Then {
     CreateContext,
     /// It describes a page.
     Look,
+    /// The hub is told of that page's events from now on.
+    Watch(String),
     /// Who holds that new page at its start is known by now.
     Settle(String),
     /// A new client's root session.
@@ -404,31 +406,24 @@ impl Driver {
     /// Has a page described anew: Chromium does not tell of every change of a title.
     fn look(&mut self, target: &str) {
         let params = payload(&json!({ "targetId": target }));
-        self.ask("Target.getTargetInfo", params, Then::Look);
+        self.ask(None, "Target.getTargetInfo", Some(params), Then::Look);
     }
 
     /// A request of the hub's own whose answer it reads itself.
-    fn ask(&mut self, method: &str, params: Bytes, then: Then) {
-        let pending = Pending {
-            client: None,
-            session: None,
-            reply: Reply::Nobody,
-            then,
-            _slot: None,
-        };
-        self.forward(method.to_owned(), Some(params), pending, None);
-    }
-
-    /// A request of the hub's own that nobody waits for.
-    fn own(&mut self, session: Option<String>, method: &str, params: Option<Bytes>) {
+    fn ask(&mut self, session: Option<String>, method: &str, params: Option<Bytes>, then: Then) {
         let pending = Pending {
             client: None,
             session,
             reply: Reply::Nobody,
-            then: Then::Nothing,
+            then,
             _slot: None,
         };
         self.forward(method.to_owned(), params, pending, None);
+    }
+
+    /// A request of the hub's own that nobody waits for.
+    fn own(&mut self, session: Option<String>, method: &str, params: Option<Bytes>) {
+        self.ask(session, method, params, Then::Nothing);
     }
 }
 

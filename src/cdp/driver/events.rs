@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde::Deserialize;
 
 use super::held::Hold;
-use super::{Driver, Session, session_id};
+use super::{Driver, Session, Then, session_id};
 use crate::cdp::message::Message;
 use crate::cdp::{Dialog, HubEvent, MAX_DIALOG_TEXT, Page};
 use crate::id::ClientId;
@@ -351,7 +351,7 @@ impl Driver {
             self.look_who_holds(&target);
         }
         // To be told of dialogs. A page without any such session closes its dialogs at once.
-        self.own(Some(id), "Page.enable", None);
+        self.ask(Some(id), "Page.enable", None, Then::Watch(target));
         self.shared.tell(None::<HubEvent>);
     }
 

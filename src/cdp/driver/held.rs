@@ -35,7 +35,7 @@ impl Driver {
     pub(super) fn look_who_holds(&mut self, target: &str) {
         let params = payload(&json!({ "targetId": target }));
         let then = Then::Settle(target.to_owned());
-        self.ask("Target.getTargetInfo", params, then);
+        self.ask(None, "Target.getTargetInfo", Some(params), then);
     }
 
     /// A client lets a session's target go. Whether that is for the hub to pass on, when it is time.

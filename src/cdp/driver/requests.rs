@@ -257,6 +257,8 @@ impl Driver {
                     self.described(result);
                 }
             }
+            // It may have loaded before, which no event has told then.
+            Then::Watch(target) => self.look(&target),
             Then::Settle(target) => self.settle(&target),
             Then::Connect(connecting) => return self.connected(*connecting, &outcome),
             Then::Attach => {
